@@ -56,7 +56,12 @@ fn parse(input: &DeriveInput, problems: &mut Problems) -> syn::Result<Event> {
         Some(name) => name,
         None => attributes::default_name(input, "name")?,
     };
-    Ok(Event { ident: input.ident.clone(), name, topic: topic.unwrap_or_default(), key })
+    Ok(Event {
+        ident: input.ident.clone(),
+        name,
+        topic: topic.unwrap_or_default(),
+        key,
+    })
 }
 
 fn read_topic(text: &LitStr) -> syn::Result<String> {
@@ -76,20 +81,31 @@ fn find(input: &DeriveInput, key: Member) -> syn::Result<Member> {
     if data.fields.members().any(|member| member == key) {
         return Ok(key);
     }
-    let names: Vec<String> =
-        data.fields.members().map(|member| member.to_token_stream().to_string()).collect();
+    let names: Vec<String> = data
+        .fields
+        .members()
+        .map(|member| member.to_token_stream().to_string())
+        .collect();
     let (ident, key_text) = (&input.ident, key.to_token_stream());
     let why = if names.is_empty() {
         format!("`{ident}` has no fields: remove `key`")
     } else {
-        format!("`{ident}` has no field `{key_text}`: write one of `{}`", names.join("`, `"))
+        format!(
+            "`{ident}` has no field `{key_text}`: write one of `{}`",
+            names.join("`, `")
+        )
     };
     Err(syn::Error::new_spanned(key, why))
 }
 
 /// Prints the impl.
 fn print(event: &Event) -> TokenStream {
-    let Event { ident, name, topic, key } = event;
+    let Event {
+        ident,
+        name,
+        topic,
+        key,
+    } = event;
     let quiet = attributes::quiet();
     let key = key.as_ref().map_or_else(
         || quote!(::core::option::Option::None),

@@ -1,12 +1,16 @@
 //! `#[handlers]`: the messages and events of an entity, from the methods of one `impl` block.
 //!
-//! [`method`] reads one method, [`argument`] its parameters; [`print`] writes the block back with
-//! what dispatches to it, [`wire`] the part of that which turns calls into bytes.
+//! [`method`] reads one method, [`argument`] its parameters; [`rules`] and [`owned`] say what they
+//! cannot be. [`print`] writes the block back with what dispatches to it: [`reference`] what callers
+//! see, [`tables`] what is known about the methods, [`wire`] how calls become bytes.
 
 mod argument;
 mod method;
 mod owned;
 mod print;
+mod reference;
+mod rules;
+mod tables;
 mod wire;
 
 use proc_macro2::TokenStream;
@@ -54,13 +58,20 @@ fn parse(mut block: ItemImpl, problems: &mut Problems) -> Result<Handlers, Token
     let mut methods = Vec::new();
     let kind = head.as_ref().map(|(kind, _)| kind.clone());
     for item in &mut block.items {
-        let ImplItem::Fn(function) = item else { continue };
+        let ImplItem::Fn(function) = item else {
+            continue;
+        };
         let parsed = method::parse(function, kind.as_ref());
         methods.extend(problems.check(parsed).flatten());
     }
     refuse_repeated_events(&mut methods, problems);
     match head {
-        Some((kind, reference)) => Ok(Handlers { kind, reference, methods, block }),
+        Some((kind, reference)) => Ok(Handlers {
+            kind,
+            reference,
+            methods,
+            block,
+        }),
         None => Err(block.into_token_stream()),
     }
 }
@@ -68,7 +79,8 @@ fn parse(mut block: ItemImpl, problems: &mut Problems) -> Result<Handlers, Token
 /// Reads what the block is for.
 fn parse_head(block: &ItemImpl) -> syn::Result<(Path, Path)> {
     if let Some((path, _)) = &block.trait_ {
-        let why = "messages are methods of the type itself: write `impl Cart`, not a trait's `impl`";
+        let why =
+            "messages are methods of the type itself: write `impl Cart`, not a trait's `impl`";
         return Err(syn::Error::new_spanned(path, why));
     }
     if !block.generics.params.is_empty() {
@@ -78,7 +90,11 @@ fn parse_head(block: &ItemImpl) -> syn::Result<(Path, Path)> {
     let plain = match &*block.self_ty {
         Type::Path(ty) if ty.qself.is_none() => {
             let is_plain = |arguments: &PathArguments| matches!(arguments, PathArguments::None);
-            ty.path.segments.iter().all(|part| is_plain(&part.arguments)).then_some(&ty.path)
+            ty.path
+                .segments
+                .iter()
+                .all(|part| is_plain(&part.arguments))
+                .then_some(&ty.path)
         }
         _ => None,
     };
@@ -101,7 +117,9 @@ fn reference_name(kind: &Ident) -> Ident {
 fn refuse_repeated_events(methods: &mut Vec<Method>, problems: &mut Problems) {
     let mut seen: Vec<String> = Vec::new();
     methods.retain(|method| {
-        let Role::Event { ty, .. } = &method.role else { return true };
+        let Role::Event { ty, .. } = &method.role else {
+            return true;
+        };
         let text = ty.to_string();
         if seen.contains(&text) {
             let why = "this event has an `#[on]` method already: handle it in one";

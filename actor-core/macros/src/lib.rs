@@ -6,6 +6,8 @@
 //! right beside a mistake is still printed, so that one mistake makes one message.
 
 mod attributes;
+#[cfg(test)]
+mod checking;
 mod entity;
 mod event;
 mod handlers;
@@ -91,5 +93,5 @@ pub fn workflow(input: TokenStream) -> TokenStream {
 /// | `seeds = 64` | how many seeds are tried | 1 | 1 to 100000 |
 #[proc_macro_attribute]
 pub fn sim_test(settings: TokenStream, function: TokenStream) -> TokenStream {
-    sim_test::expand(settings.into(), function.into()).into()
+    sim_test::expand(settings.into(), &function.into()).into()
 }

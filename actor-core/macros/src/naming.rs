@@ -30,7 +30,9 @@ pub(crate) fn kebab(name: &str) -> String {
 pub(crate) fn is_name(text: &str) -> bool {
     text.len() <= NAME_BYTES_MAX
         && text.starts_with(|first: char| first.is_ascii_lowercase())
-        && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
 /// Says whether this is a topic: `[a-z0-9/_.-]{1,128}`.
@@ -66,7 +68,15 @@ mod tests {
         assert!(is_name("cart-2"));
         assert!(is_name(&"a".repeat(64)));
 
-        for bad in ["", "2cart", "-cart", "Cart", "cart_2", "caf\u{e9}", &"a".repeat(65)] {
+        for bad in [
+            "",
+            "2cart",
+            "-cart",
+            "Cart",
+            "cart_2",
+            "caf\u{e9}",
+            &"a".repeat(65),
+        ] {
             assert!(!is_name(bad), "{bad}");
         }
     }

@@ -28,7 +28,9 @@ impl Problems {
 
     /// Prints the errors; nothing when there are none.
     pub(crate) fn print(self) -> TokenStream {
-        self.0.map(syn::Error::into_compile_error).unwrap_or_default()
+        self.0
+            .map(syn::Error::into_compile_error)
+            .unwrap_or_default()
     }
 }
 

@@ -23,7 +23,7 @@ struct Options {
 }
 
 /// Expands the attribute; after a mistake only the function is printed.
-pub(crate) fn expand(settings: TokenStream, function: TokenStream) -> TokenStream {
+pub(crate) fn expand(settings: TokenStream, function: &TokenStream) -> TokenStream {
     let mut problems = Problems::default();
     let options = problems.check(parse_options(settings));
     let parsed = match syn::parse2(function.clone()) {
@@ -44,7 +44,11 @@ pub(crate) fn expand(settings: TokenStream, function: TokenStream) -> TokenStrea
 
 /// Reads the settings.
 fn parse_options(tokens: TokenStream) -> syn::Result<Options> {
-    let mut options = Options { nodes: 1, seeds: 1, host: Vec::new() };
+    let mut options = Options {
+        nodes: 1,
+        seeds: 1,
+        host: Vec::new(),
+    };
     let mut settings = Settings::new(FORMS);
     let parser = syn::meta::parser(|meta| {
         settings.one(&meta, |key, meta| {
@@ -68,7 +72,9 @@ fn parse_host(meta: &ParseNestedMeta<'_>) -> syn::Result<Vec<Type>> {
     }
     let kinds;
     parenthesized!(kinds in meta.input);
-    Ok(Punctuated::<Type, Token![,]>::parse_terminated(&kinds)?.into_iter().collect())
+    Ok(Punctuated::<Type, Token![,]>::parse_terminated(&kinds)?
+        .into_iter()
+        .collect())
 }
 
 /// Refuses a function that cannot be the body of a simulation.
@@ -100,7 +106,13 @@ fn print(options: &Options, function: ItemFn) -> TokenStream {
     let host = &options.host;
     let nodes = Literal::u32_unsuffixed(options.nodes);
     let seeds = Literal::u32_unsuffixed(options.seeds);
-    let ItemFn { attrs, vis, sig, block, .. } = function;
+    let ItemFn {
+        attrs,
+        vis,
+        sig,
+        block,
+        ..
+    } = function;
     let (ident, inputs, output) = (&sig.ident, &sig.inputs, &sig.output);
     let name = ident.to_string();
     // The spans make a kind that cannot be hosted, or a result that is not one, errors of the user's.

@@ -10,7 +10,12 @@ use crate::{
 };
 
 /// How the settings of `#[workflow(...)]` are written.
-const FORMS: &[&str] = &["output = Type", "version = 2", "expose", "kind = \"wire-name\""];
+const FORMS: &[&str] = &[
+    "output = Type",
+    "version = 2",
+    "expose",
+    "kind = \"wire-name\"",
+];
 
 /// A workflow to print.
 struct Workflow {
@@ -55,12 +60,24 @@ fn parse(input: &DeriveInput, problems: &mut Problems) -> syn::Result<Workflow> 
         Some(kind) => kind,
         None => attributes::default_name(input, "kind")?,
     };
-    Ok(Workflow { ident: input.ident.clone(), kind, output, version, exposed })
+    Ok(Workflow {
+        ident: input.ident.clone(),
+        kind,
+        output,
+        version,
+        exposed,
+    })
 }
 
 /// Prints the impls.
 fn print(workflow: &Workflow) -> TokenStream {
-    let Workflow { ident, kind, output, version, exposed } = workflow;
+    let Workflow {
+        ident,
+        kind,
+        output,
+        version,
+        exposed,
+    } = workflow;
     let quiet = attributes::quiet();
     // The span makes a missing `impl Run` an error at the type's name.
     let install = quote_spanned! {blame(ident)=>

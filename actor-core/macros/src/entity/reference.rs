@@ -11,7 +11,9 @@ use crate::attributes;
 
 /// Prints the type and its impls.
 pub(crate) fn print(entity: &Entity) -> TokenStream {
-    let Entity { ident, visibility, .. } = entity;
+    let Entity {
+        ident, visibility, ..
+    } = entity;
     let reference = format_ident!("{ident}Ref", span = ident.span());
     let name = reference.to_string();
     let docs = format!("A reference to one `{ident}`.");

@@ -12,7 +12,7 @@ pub(crate) enum Parameter {
     /// `ctx: &mut Ctx<Self>`.
     Ctx,
     /// A value that the caller sends.
-    Argument(Argument),
+    Argument(Box<Argument>),
 }
 
 /// A value that the caller sends.
@@ -25,10 +25,22 @@ pub(crate) struct Argument {
     pub(crate) written: Type,
 }
 
+impl Parameter {
+    /// Returns the argument, if it is one.
+    pub(crate) fn argument(&self) -> Option<&Argument> {
+        match self {
+            Self::Ctx => None,
+            Self::Argument(argument) => Some(argument),
+        }
+    }
+}
+
 impl Argument {
     /// Returns the name on the wire.
     pub(crate) fn name(&self) -> String {
-        self.ident.as_ref().map_or_else(String::new, |ident| ident.unraw().to_string())
+        self.ident
+            .as_ref()
+            .map_or_else(String::new, |ident| ident.unraw().to_string())
     }
 }
 
@@ -42,9 +54,13 @@ pub(crate) fn parse(
     let mut parameters = Vec::new();
     for input in &signature.inputs {
         let FnArg::Typed(input) = input else { continue };
-        let Some(parameter) = problems.check(parse_one(input, kind, unnamed)) else { continue };
+        let Some(parameter) = problems.check(parse_one(input, kind, unnamed)) else {
+            continue;
+        };
         let second = matches!(parameter, Parameter::Ctx)
-            && parameters.iter().any(|earlier| matches!(earlier, Parameter::Ctx));
+            && parameters
+                .iter()
+                .any(|earlier| matches!(earlier, Parameter::Ctx));
         if second {
             let why = "there is one context: remove the second `Ctx`";
             problems.add(syn::Error::new_spanned(input, why));
@@ -55,7 +71,11 @@ pub(crate) fn parse(
 }
 
 fn parse_one(input: &PatType, kind: Option<&Path>, unnamed: bool) -> syn::Result<Parameter> {
-    if let Some(cfg) = input.attrs.iter().find(|attribute| attribute.path().is_ident("cfg")) {
+    if let Some(cfg) = input
+        .attrs
+        .iter()
+        .find(|attribute| attribute.path().is_ident("cfg"))
+    {
         let why = "a message is the same on every node: remove the `cfg`";
         return Err(syn::Error::new_spanned(cfg, why));
     }
@@ -66,9 +86,10 @@ fn parse_one(input: &PatType, kind: Option<&Path>, unnamed: bool) -> syn::Result
             }
             Err(syn::Error::new_spanned(&input.ty, "write `&mut Ctx<Self>`"))
         }
-        ty if is_named(ty, "Ctx") => {
-            Err(syn::Error::new_spanned(ty, "the context is lent: write `&mut Ctx<Self>`"))
-        }
+        ty if is_named(ty, "Ctx") => Err(syn::Error::new_spanned(
+            ty,
+            "the context is lent: write `&mut Ctx<Self>`",
+        )),
         ty => {
             let ident = parse_name(&input.pat, unnamed)?;
             owned::check(ty, "arguments")?;
@@ -77,7 +98,11 @@ fn parse_one(input: &PatType, kind: Option<&Path>, unnamed: bool) -> syn::Result
                 Some(kind) => owned::without_self(tokens, kind),
                 None => tokens,
             };
-            Ok(Parameter::Argument(Argument { ident, ty: outside, written: ty.clone() }))
+            Ok(Parameter::Argument(Box::new(Argument {
+                ident,
+                ty: outside,
+                written: ty.clone(),
+            })))
         }
     }
 }

@@ -3,13 +3,13 @@
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::{
-    Attribute, Expr, ExprLit, Ident, ImplItemFn, Lit, Meta, Path, ReceiverKind, ReturnType, Safety,
-    Signature, Type, Visibility, ext::IdentExt, parse_quote, spanned::Spanned,
+    Attribute, Expr, ExprLit, Ident, ImplItemFn, Lit, Meta, Path, ReturnType, Type, Visibility,
+    ext::IdentExt, parse_quote,
 };
 
 use super::{
     argument::{self, Argument, Parameter},
-    owned,
+    owned, rules,
 };
 use crate::{naming, problems::Problems};
 
@@ -44,10 +44,7 @@ pub(crate) struct Returns {
 impl Method {
     /// Returns the arguments, the context left out.
     pub(crate) fn arguments(&self) -> impl Iterator<Item = &Argument> {
-        self.parameters.iter().filter_map(|parameter| match parameter {
-            Parameter::Ctx => None,
-            Parameter::Argument(argument) => Some(argument),
-        })
+        self.parameters.iter().filter_map(Parameter::argument)
     }
 
     /// Returns the name on the wire.
@@ -60,26 +57,34 @@ impl Method {
 
     /// Returns the text of the documentation.
     pub(crate) fn docs_text(&self) -> String {
-        let lines = self.docs.iter().filter_map(|attribute| match &attribute.meta {
-            Meta::NameValue(pair) => match &pair.value {
-                Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value()),
+        let lines = self
+            .docs
+            .iter()
+            .filter_map(|attribute| match &attribute.meta {
+                Meta::NameValue(pair) => match &pair.value {
+                    Expr::Lit(ExprLit {
+                        lit: Lit::Str(text),
+                        ..
+                    }) => Some(text.value()),
+                    _ => None,
+                },
                 _ => None,
-            },
-            _ => None,
-        });
-        let lines: Vec<String> =
-            lines.map(|line| line.strip_prefix(' ').unwrap_or(&line).to_owned()).collect();
+            });
+        let lines: Vec<String> = lines
+            .map(|line| line.strip_prefix(' ').unwrap_or(&line).to_owned())
+            .collect();
         lines.join("\n").trim().to_owned()
     }
 }
 
 /// Reads a method and takes our marks off it; `None` for a helper.
-pub(crate) fn parse(
-    function: &mut ImplItemFn,
-    kind: Option<&Path>,
-) -> syn::Result<Option<Method>> {
+pub(crate) fn parse(function: &mut ImplItemFn, kind: Option<&Path>) -> syn::Result<Option<Method>> {
     let is_mark = |attribute: &Attribute| attribute.path().is_ident("on");
-    let mark = function.attrs.iter().find(|attribute| is_mark(attribute)).cloned();
+    let mark = function
+        .attrs
+        .iter()
+        .find(|attribute| is_mark(attribute))
+        .cloned();
     function.attrs.retain(|attribute| !is_mark(attribute));
     let is_public = matches!(function.vis, Visibility::Public(_));
     if mark.is_none() && (!is_public || function.sig.receiver().is_none()) {
@@ -87,10 +92,10 @@ pub(crate) fn parse(
     }
     let mut problems = Problems::default();
     if let Some(mark) = &mark {
-        problems.check(check_mark(mark, function));
+        problems.check(rules::check_mark(mark, function));
     }
-    problems.check(check_shape(function));
-    let receiver = problems.check(parse_receiver(&function.sig, mark.is_some()));
+    problems.check(rules::check_shape(function));
+    let receiver = problems.check(rules::check_receiver(&function.sig, mark.is_some()));
     let parameters = problems.check(argument::parse(&function.sig, kind, mark.is_some()));
     let returns = problems.check(parse_returns(&function.sig.output, kind));
     let role = match &parameters {
@@ -100,7 +105,7 @@ pub(crate) fn parse(
         _ => Some(Role::Message),
     };
     if mark.is_some() {
-        problems.check(check_event_returns(&function.sig.output));
+        problems.check(rules::check_event_returns(&function.sig.output));
     }
     let parsed = (|| {
         Some(Method {
@@ -138,74 +143,12 @@ fn soften(function: &mut ImplItemFn) {
     });
 }
 
-fn check_mark(mark: &Attribute, function: &ImplItemFn) -> syn::Result<()> {
-    let mut problems = Problems::default();
-    if !matches!(mark.meta, Meta::Path(_)) {
-        let why = "the argument's type says which event it is: write `#[on]`";
-        problems.add(syn::Error::new_spanned(mark, why));
-    }
-    if let Visibility::Public(public) = &function.vis {
-        let why = "an `#[on]` method is run by its event, not called: remove `pub`";
-        problems.add(syn::Error::new_spanned(public, why));
-    }
-    problems.or(())
-}
-
-/// Refuses what a message cannot be.
-fn check_shape(function: &ImplItemFn) -> syn::Result<()> {
-    let mut problems = Problems::default();
-    let signature = &function.sig;
-    for attribute in &function.attrs {
-        if attribute.path().is_ident("cfg") {
-            let why = "every node must know the same messages: remove the `cfg`, \
-                       or write it inside the method";
-            problems.add(syn::Error::new_spanned(attribute, why));
-        }
-    }
-    let qualifiers = [
-        signature.constness.as_ref().map(|word| ("const", word.span())),
-        match &signature.safety {
-            Safety::Unsafe(word) => Some(("unsafe", word.span())),
-            _ => None,
-        },
-        signature.abi.as_ref().map(|abi| ("extern", abi.extern_token.span())),
-    ];
-    for (word, span) in qualifiers.into_iter().flatten() {
-        let why = format!("a message cannot be `{word}`: remove it");
-        problems.add(syn::Error::new(span, why));
-    }
-    let why = "a message has one wire form and so no generics: write plain types";
-    if !signature.generics.params.is_empty() {
-        problems.add(syn::Error::new_spanned(&signature.generics.params, why));
-    } else if let Some(clause) = &signature.generics.where_clause {
-        problems.add(syn::Error::new_spanned(clause, why));
-    }
-    problems.or(())
-}
-
-/// Says whether the method writes.
-fn parse_receiver(signature: &Signature, is_event: bool) -> syn::Result<bool> {
-    let Some(receiver) = signature.receiver() else {
-        let why = "an `#[on]` method changes the entity: write `&mut self` first";
-        return Err(syn::Error::new_spanned(&signature.ident, why));
-    };
-    match &receiver.kind {
-        ReceiverKind::Reference(_, _, Some(_)) => Ok(true),
-        _ if is_event => {
-            let why = "an `#[on]` method changes the entity: write `&mut self`";
-            Err(syn::Error::new_spanned(receiver, why))
-        }
-        ReceiverKind::Reference(_, _, None) => Ok(false),
-        _ => {
-            let why = "the entity stays where it is: write `&self` or `&mut self`";
-            Err(syn::Error::new_spanned(receiver, why))
-        }
-    }
-}
-
 fn parse_returns(output: &ReturnType, kind: Option<&Path>) -> syn::Result<Returns> {
     let ReturnType::Type(_, ty) = output else {
-        return Ok(Returns { ty: quote!(()), fallible: false });
+        return Ok(Returns {
+            ty: quote!(()),
+            fallible: false,
+        });
     };
     owned::check(ty, "results")?;
     let tokens = ty.to_token_stream();
@@ -213,17 +156,19 @@ fn parse_returns(output: &ReturnType, kind: Option<&Path>) -> syn::Result<Return
         Some(kind) => owned::without_self(tokens, kind),
         None => tokens,
     };
-    Ok(Returns { ty: outside, fallible: argument::is_named(ty, "Result") })
+    Ok(Returns {
+        ty: outside,
+        fallible: argument::is_named(ty, "Result"),
+    })
 }
 
 /// Reads the event from the only argument.
 fn parse_event(ident: &Ident, parameters: &[Parameter]) -> syn::Result<Role> {
-    let mut events = parameters.iter().filter_map(|parameter| match parameter {
-        Parameter::Ctx => None,
-        Parameter::Argument(argument) => Some(argument),
-    });
+    let mut events = parameters.iter().filter_map(Parameter::argument);
     let why = "an `#[on]` method receives one event: write `event: OrderPlaced`";
-    let Some(event) = events.next() else { return Err(syn::Error::new_spanned(ident, why)) };
+    let Some(event) = events.next() else {
+        return Err(syn::Error::new_spanned(ident, why));
+    };
     if let Some(extra) = events.next() {
         return Err(syn::Error::new_spanned(&extra.written, why));
     }
@@ -231,25 +176,14 @@ fn parse_event(ident: &Ident, parameters: &[Parameter]) -> syn::Result<Role> {
         Type::Path(path) if path.qself.is_none() => {
             let last = path.path.segments.last().map(|last| last.ident.to_string());
             let name = naming::kebab(&last.unwrap_or_default());
-            Ok(Role::Event { ty: event.ty.clone(), name })
+            Ok(Role::Event {
+                ty: event.ty.clone(),
+                name,
+            })
         }
         other => {
             let why = "an event is a type with a name: write a struct that derives `Event`";
             Err(syn::Error::new_spanned(other, why))
         }
     }
-}
-
-fn check_event_returns(output: &ReturnType) -> syn::Result<()> {
-    match output {
-        ReturnType::Type(_, ty) if !is_unit(ty) && !argument::is_named(ty, "Result") => {
-            let why = "nobody waits for an event's handler: return nothing, or `Result<()>`";
-            Err(syn::Error::new_spanned(ty, why))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn is_unit(ty: &Type) -> bool {
-    matches!(ty, Type::Tuple(tuple) if tuple.elems.is_empty())
 }

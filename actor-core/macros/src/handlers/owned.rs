@@ -8,7 +8,10 @@ use syn::{Path, Type};
 pub(crate) fn check(ty: &Type, what: &str) -> syn::Result<()> {
     let why = match ty {
         Type::Reference(reference) => {
-            format!("message {what} are owned: write `{}`", owned_form(&reference.elem))
+            format!(
+                "message {what} are owned: write `{}`",
+                owned_form(&reference.elem)
+            )
         }
         _ if contains(ty.to_token_stream(), is_impl) => {
             format!("message {what} have a type with a name: write it instead of `impl`")

@@ -1,4 +1,4 @@
-//! Prints the block, the methods of the reference, and the dispatch.
+//! Prints the block and the dispatch to its methods.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
@@ -8,20 +8,22 @@ use super::{
     Handlers,
     argument::Parameter,
     method::{Method, Role},
-    wire,
+    reference, tables, wire,
 };
 use crate::{attributes, problems::blame};
 
 /// Prints everything.
 pub(crate) fn print(handlers: &Handlers) -> TokenStream {
-    let Handlers { kind, reference, methods, block } = handlers;
+    let Handlers {
+        kind,
+        reference: reference_type,
+        methods,
+        block,
+    } = handlers;
     let quiet = attributes::quiet();
-    let calls = methods
-        .iter()
-        .filter(|method| matches!(method.role, Role::Message))
-        .map(|method| call(handlers, method));
+    let calls = reference::print(handlers);
     let types = types(methods);
-    let tables = tables(methods);
+    let tables = tables::print(methods);
     let index = methods.iter().enumerate().map(|(at, method)| {
         let variant = &method.ident;
         quote!(__Args::#variant(..) => #at,)
@@ -40,15 +42,12 @@ pub(crate) fn print(handlers: &Handlers) -> TokenStream {
 
         #quiet
         const _: () = {
-            impl #reference {
-                #(#calls)*
-            }
-
+            #calls
             #types
             #(#subscriptions)*
 
             impl ::actor_core::__private::Handlers for #kind {
-                type Ref = #reference;
+                type Ref = #reference_type;
                 type Args = __Args;
                 type Outcome = __Outcome;
                 #tables
@@ -88,28 +87,6 @@ pub(crate) fn arguments_struct(method: &Method) -> Ident {
     format_ident!("__Args_{}", method.ident, span = method.ident.span())
 }
 
-/// Prints a message's method of the reference.
-fn call(handlers: &Handlers, method: &Method) -> TokenStream {
-    let kind = &handlers.kind;
-    let Method { ident, docs, .. } = method;
-    let names: Vec<_> = method.arguments().map(|argument| &argument.ident).collect();
-    let types = method.arguments().map(|argument| &argument.ty);
-    let arguments = arguments_struct(method);
-    let (value, error) = value_and_error(method);
-    quote! {
-        #(#docs)*
-        pub fn #ident(
-            &self,
-            #(#names: #types,)*
-        ) -> ::actor_core::__private::Call<'_, #kind, #value, #error> {
-            self.0.call(__Args::#ident(#arguments { #(#names),* }), |outcome| match outcome {
-                __Outcome::#ident(result) => ::core::option::Option::Some(result),
-                _ => ::core::option::Option::None,
-            })
-        }
-    }
-}
-
 /// Prints the enums of arguments and outcomes, and the structs of arguments.
 fn types(methods: &[Method]) -> TokenStream {
     let variants: Vec<_> = methods.iter().map(|method| &method.ident).collect();
@@ -137,40 +114,6 @@ fn types(methods: &[Method]) -> TokenStream {
     }
 }
 
-/// Prints the tables of methods and events.
-fn tables(methods: &[Method]) -> TokenStream {
-    let rows = methods.iter().map(|method| {
-        let callable = matches!(method.role, Role::Message);
-        let (name, docs, writes) = (method.name(), method.docs_text(), method.writes);
-        let runs_ahead = !method.is_async;
-        // An event is encoded as itself, not as an object of arguments.
-        let args = method.arguments().filter(|_| callable).map(|argument| argument.name());
-        quote! {
-            ::actor_core::__private::Method {
-                name: #name,
-                args: &[#(#args),*],
-                writes: #writes,
-                runs_ahead: #runs_ahead,
-                callable: #callable,
-                docs: #docs,
-            }
-        }
-    });
-    let events = methods.iter().enumerate().filter_map(|(at, method)| match &method.role {
-        Role::Message => None,
-        Role::Event { ty, .. } => Some(quote_spanned! {blame(ty)=>
-            ::actor_core::__private::EventHandler {
-                event: <#ty as ::actor_core::__private::Event>::NAME,
-                method: #at,
-            }
-        }),
-    });
-    quote! {
-        const METHODS: &'static [::actor_core::__private::Method] = &[#(#rows),*];
-        const EVENTS: &'static [::actor_core::__private::EventHandler] = &[#(#events),*];
-    }
-}
-
 /// Prints the arm that runs a method.
 fn dispatch(method: &Method) -> TokenStream {
     let ident = &method.ident;
@@ -182,14 +125,17 @@ fn dispatch(method: &Method) -> TokenStream {
         }
         Role::Event { .. } => quote!(__event),
     };
-    let values = method.parameters.iter().map(|parameter| match (parameter, &method.role) {
-        (Parameter::Ctx, _) => quote!(__ctx),
-        (Parameter::Argument(_), Role::Event { .. }) => quote!(__event),
-        (Parameter::Argument(argument), Role::Message) => {
-            let name = &argument.ident;
-            quote!(#name)
-        }
-    });
+    let values = method
+        .parameters
+        .iter()
+        .map(|parameter| match (parameter, &method.role) {
+            (Parameter::Ctx, _) => quote!(__ctx),
+            (Parameter::Argument(_), Role::Event { .. }) => quote!(__event),
+            (Parameter::Argument(argument), Role::Message) => {
+                let name = &argument.ident;
+                quote!(#name)
+            }
+        });
     let wait = method.is_async.then(|| quote!(.await));
     // Called by path, an inherent method wins over a trait's method of the same name.
     let run = quote!(Self::#ident(self, #(#values),*) #wait);

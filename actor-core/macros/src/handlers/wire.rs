@@ -38,9 +38,15 @@ pub(crate) fn print(methods: &[Method]) -> TokenStream {
         let variant = &method.ident;
         quote!(__Args::#variant(ref args) => codec.encode(args),)
     });
-    let decode_args = methods.iter().enumerate().map(|(at, method)| decode_args(at, method));
+    let decode_args = methods
+        .iter()
+        .enumerate()
+        .map(|(at, method)| decode_args(at, method));
     let encode_outcome = methods.iter().map(encode_outcome);
-    let decode_outcome = methods.iter().enumerate().map(|(at, method)| decode_outcome(at, method));
+    let decode_outcome = methods
+        .iter()
+        .enumerate()
+        .map(|(at, method)| decode_outcome(at, method));
     let is_ok = methods.iter().map(|method| {
         let variant = &method.ident;
         quote!(__Outcome::#variant(ref result) => result.is_ok(),)
