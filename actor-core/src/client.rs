@@ -1,6 +1,11 @@
 //! The handle of user code: reach entities, announce events, find resources.
 
-use std::{any::Any, fmt, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use crate::{
     codec::Codec,
@@ -9,7 +14,7 @@ use crate::{
     error::Refusal,
     event::Event,
     hosting::Hosting,
-    id::{CallId, EntityId},
+    id::{CallId, EntityId, EntityKey},
     mailbox::{Announcement, Effect},
     topic::{Position, Topics},
 };
@@ -119,6 +124,21 @@ impl Client {
     #[must_use]
     pub fn with_request(&self, request: RequestContext) -> Self {
         Self { request: Some(Arc::new(request)), ..self.clone() }
+    }
+
+    /// Returns a client for work that may run again as the message `message` of `key`: a repeat of
+    /// it makes its calls, in the same order, under the same ids.
+    #[must_use]
+    pub fn on_behalf_of(&self, key: EntityKey, message: CallId) -> Self {
+        let origin = Origin {
+            key,
+            message,
+            ordinal: AtomicU64::new(0),
+            parent: self.origin.clone(),
+            derives: true,
+            effects: None,
+        };
+        Self { origin: Some(Arc::new(origin)), ..self.clone() }
     }
 
     /// Makes a call by name. The outcome's bytes are in the invocation's codec.

@@ -45,6 +45,8 @@ pub(crate) struct Origin {
     pub(crate) ordinal: AtomicU64,
     /// The entities that wait for this message, innermost first.
     pub(crate) parent: Option<Arc<Origin>>,
+    /// Whether calls made here carry derived ids, because the handler may run again.
+    pub(crate) derives: bool,
     /// Where a durable entity's outgoing rows gather until its commit; `None` for a volatile one.
     pub(crate) effects: Option<Mutex<Vec<Effect>>>,
 }
@@ -185,6 +187,7 @@ impl<K> Deref for Ctx<K> {
                 message: self.message.unwrap_or_else(|| self.hosting.call_ids().next()),
                 ordinal: AtomicU64::new(0),
                 parent: self.parent.clone(),
+                derives: self.durable,
                 effects: self.durable.then(Mutex::default),
             };
             Client {

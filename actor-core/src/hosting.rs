@@ -289,7 +289,7 @@ impl Hosting {
     }
 
     /// Waits before a call is made again under its identity; ends with `refusal` at the deadline.
-    pub(crate) async fn pause_before_retry(
+    pub async fn pause_before_retry(
         &self,
         deadline: Instant,
         refusal: Refusal,
@@ -316,7 +316,7 @@ impl Hosting {
     }
 
     /// Returns the supervisor of a shard, starting it on first use.
-    pub(crate) fn supervisor(&self, shard: ShardId) -> Result<ActorCell, Refusal> {
+    pub fn supervisor(&self, shard: ShardId) -> Result<ActorCell, Refusal> {
         let mut supervisors = self.supervisors.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(cell) = supervisors.get(&shard) {
             return Ok(cell.clone());
@@ -327,7 +327,7 @@ impl Hosting {
     }
 
     /// Says whether rows up to `seq` may have killed the node's former life.
-    pub(crate) fn is_suspect(&self, seq: i64) -> bool {
+    pub fn is_suspect(&self, seq: i64) -> bool {
         seq <= self.suspect_up_to
     }
 

@@ -337,7 +337,7 @@ impl Client {
                 return Err(Refusal::Cycle(path.into()));
             }
             delivery.parent = Some(origin.clone());
-            if call.is_none() && origin.effects.is_some() {
+            if call.is_none() && origin.derives {
                 derived = Some(origin.next_id());
             }
         }

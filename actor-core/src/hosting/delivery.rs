@@ -28,7 +28,7 @@ const REFILL_EVERY: Duration = Duration::from_secs(20);
 
 impl Hosting {
     /// Adds the writes of what a handler sends; returns the messages with their write's index.
-    pub(crate) fn effect_writes(
+    pub fn effect_writes(
         &self,
         effects: Vec<Effect>,
         writes: &mut Vec<Write>,
@@ -80,7 +80,7 @@ impl Hosting {
     }
 
     /// Stores what is sent outside any handler; returns an announcement's position.
-    pub(crate) async fn commit_effect(&self, effect: Effect) -> Result<Position, Refusal> {
+    pub async fn commit_effect(&self, effect: Effect) -> Result<Position, Refusal> {
         self.accepting()?;
         let (kind, id): (&str, &str) = match &effect {
             Effect::Send(message) => (&message.kind, message.id.as_str()),
@@ -125,7 +125,7 @@ impl Hosting {
     }
 
     /// Hands a stored message on: to its activation if it is due, to the timers if it soon will be.
-    pub(crate) fn accept_row(self: &Arc<Self>, row: MailboxRow) {
+    pub fn accept_row(self: &Arc<Self>, row: MailboxRow) {
         let now = self.store.now_ms();
         if let Some(due) = row.message.due_at.filter(|due| *due > now) {
             let remaining = Duration::from_millis((due - now).cast_unsigned());
@@ -144,7 +144,7 @@ impl Hosting {
     }
 
     /// Counts a stored message's failure; says whether that was one too many and it is buried.
-    pub(crate) async fn row_failed(&self, seq: i64, attempts: u32, error: &str) -> bool {
+    pub async fn row_failed(&self, seq: i64, attempts: u32, error: &str) -> bool {
         let (last, error) = (attempts + 1 >= ATTEMPTS_MAX, error.to_owned());
         let now = self.store.now_ms();
         let written = self.store.write("count failure", move |connection| {
@@ -170,7 +170,7 @@ impl Hosting {
     }
 
     /// Counts that a suspect row is about to run.
-    pub(crate) async fn count_attempt(&self, seq: i64) -> Result<(), StoreError> {
+    pub async fn count_attempt(&self, seq: i64) -> Result<(), StoreError> {
         let counted = self.store.write("count attempt", move |connection| {
             Box::pin(async move { mailbox::count_attempt(connection, seq).await })
         });
@@ -178,7 +178,7 @@ impl Hosting {
     }
 
     /// Moves a stored message to the dead letters.
-    pub(crate) fn bury_row(self: &Arc<Self>, seq: i64, error: &str) {
+    pub fn bury_row(self: &Arc<Self>, seq: i64, error: &str) {
         let (hosting, error, now) = (self.clone(), error.to_owned(), self.store.now_ms());
         tracing::warn!(seq, error, "a stored message goes to the dead letters");
         self.spawn(async move {
@@ -193,7 +193,7 @@ impl Hosting {
     }
 
     /// Deletes a stored message that is done or expired.
-    pub(crate) fn drop_row(self: &Arc<Self>, seq: i64) {
+    pub fn drop_row(self: &Arc<Self>, seq: i64) {
         let hosting = self.clone();
         self.spawn(async move {
             let dropped = hosting.store.write("drop message", move |connection| {
@@ -206,7 +206,7 @@ impl Hosting {
     }
 
     /// Reads due rows that are not in memory and hands them on, until none is left.
-    pub(crate) async fn poll(self: &Arc<Self>) -> Result<(), StoreError> {
+    pub async fn poll(self: &Arc<Self>) -> Result<(), StoreError> {
         let mut after = 0;
         loop {
             let now = self.store.now_ms();

@@ -18,7 +18,7 @@ impl Hosting {
     ///
     /// # Errors
     /// `Overloaded` if none is idle.
-    pub(crate) fn make_room(&self) -> Result<(), Refusal> {
+    pub fn make_room(&self) -> Result<(), Refusal> {
         if self.residents.load(Ordering::Relaxed) < self.residents_max {
             return Ok(());
         }
