@@ -4,18 +4,30 @@
 //! Both emit data and calls only; the behaviour lives below this module.
 
 mod call;
+pub(crate) mod delivery;
+pub(crate) mod directory;
+mod commit;
+mod host;
+pub(crate) mod slot;
 
 use std::{fmt, future::Future, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-pub use call::{Call, EntityRef};
+pub use call::{Call, CallFuture, EntityRef, Pick};
 
 use crate::{
     codec::{Codec, CodecError},
     context::Ctx,
     event::Event,
 };
+
+/// How long the outcome of a call is remembered whose id the framework made: twice the longest
+/// deadline, so that no retry outlives it.
+pub(crate) const UNKEYED_RETENTION: Duration = Duration::from_secs(600);
+
+/// The largest stored state, reply or argument object, in bytes; more ends as `TooLarge`.
+pub const STATE_BYTES_MAX: usize = 1024 * 1024;
 
 /// A type whose values are entities. Implement it with `#[derive(Entity)]`.
 #[diagnostic::on_unimplemented(

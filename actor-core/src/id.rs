@@ -145,6 +145,17 @@ impl CallId {
         Self(xxhash_rust::xxh3::xxh3_128_with_seed(&bytes, 2))
     }
 
+    /// Returns the id this key has among all entities' messages.
+    #[must_use]
+    pub fn within(self, kind: &str, id: &str) -> Self {
+        let mut hash = xxhash_rust::xxh3::Xxh3Default::with_seed(3);
+        hash.update(&self.to_bytes());
+        hash.update(kind.as_bytes());
+        hash.update(&[0]);
+        hash.update(id.as_bytes());
+        Self(hash.digest128())
+    }
+
     /// Returns the sixteen bytes that are stored.
     pub fn to_bytes(self) -> [u8; 16] {
         self.0.to_be_bytes()

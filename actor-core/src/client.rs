@@ -1,0 +1,203 @@
+//! The handle of user code: reach entities, announce events, find resources.
+
+use std::{
+    any::Any,
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use crate::{
+    codec::Codec,
+    context::{Origin, RequestContext},
+    entity::{Encoded, EntityRef, Handlers},
+    error::Refusal,
+    event::Event,
+    hosting::Hosting,
+    id::{CallId, EntityId, EntityKey},
+    mailbox::{Announcement, Effect},
+    topic::{Position, Topics},
+};
+
+/// The time a call may take unless it says otherwise.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest time a call may ask for.
+pub const CALL_TIMEOUT_MAX: Duration = Duration::from_secs(300);
+
+/// Reaches entities and topics. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) hosting: Arc<Hosting>,
+    /// The message this client calls on behalf of.
+    pub(crate) origin: Option<Arc<Origin>>,
+    pub(crate) request: Option<Arc<RequestContext>>,
+}
+
+/// A call whose kind and method are known by name only, as gateways make it.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// The target's kind.
+    pub kind: Arc<str>,
+    /// The target's id.
+    pub id: EntityId,
+    /// The method's wire name.
+    pub method: Arc<str>,
+    /// How `args` are written and the outcome is wanted.
+    pub codec: Codec,
+    /// The object of named arguments; empty means no arguments.
+    pub args: Vec<u8>,
+    /// The identity of the call, if its repeats must count once.
+    pub call: Option<CallId>,
+    /// How long the caller waits; default 5 s, cut to 5 min.
+    pub timeout: Duration,
+    /// Whether the answer is wanted.
+    pub mode: Mode,
+}
+
+/// Whether a call is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// The caller waits for the outcome.
+    #[default]
+    Call,
+    /// The caller waits for acceptance only: in memory for a volatile entity, stored for a durable one.
+    Cast,
+}
+
+impl Invocation {
+    /// Returns an unkeyed JSON call with the default time-out.
+    pub fn new(kind: impl AsRef<str>, id: impl fmt::Display, method: impl AsRef<str>) -> Self {
+        Self {
+            kind: kind.as_ref().into(),
+            id: EntityId::new(id),
+            method: method.as_ref().into(),
+            codec: Codec::Json,
+            args: Vec::new(),
+            call: None,
+            timeout: CALL_TIMEOUT,
+            mode: Mode::Call,
+        }
+    }
+
+    /// Sets the arguments, written in `codec`.
+    #[must_use]
+    pub fn args(mut self, codec: Codec, args: Vec<u8>) -> Self {
+        (self.codec, self.args) = (codec, args);
+        self
+    }
+
+    /// Makes repeats with the same key count once.
+    #[must_use]
+    pub fn key(mut self, key: &str) -> Self {
+        self.call = Some(CallId::from_key(key));
+        self
+    }
+
+    /// Sets how long the caller waits.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Asks for acceptance only.
+    #[must_use]
+    pub fn cast(mut self) -> Self {
+        self.mode = Mode::Cast;
+        self
+    }
+}
+
+impl Client {
+    /// Returns a client of a running node.
+    pub fn new(hosting: Arc<Hosting>) -> Self {
+        Self { hosting, origin: None, request: None }
+    }
+
+    /// Returns the entity `id` of kind `K`. Nothing is sent until a method of it is awaited.
+    pub fn entity<K: Handlers>(&self, id: impl fmt::Display) -> K::Ref {
+        EntityRef::new(self.clone(), EntityId::new(id)).into()
+    }
+
+    /// Returns this client with `request` passed along in all it does.
+    #[must_use]
+    pub fn with_request(&self, request: RequestContext) -> Self {
+        Self { request: Some(Arc::new(request)), ..self.clone() }
+    }
+
+    /// Returns a client for work that may run again as the message `message` of `key`: a repeat of
+    /// it makes its calls, in the same order, under the same ids.
+    #[must_use]
+    pub fn on_behalf_of(&self, key: EntityKey, message: CallId) -> Self {
+        let origin = Origin {
+            key,
+            message,
+            ordinal: AtomicU64::new(0),
+            parent: self.origin.clone(),
+            derives: true,
+            effects: None,
+        };
+        Self { origin: Some(Arc::new(origin)), ..self.clone() }
+    }
+
+    /// Makes a call by name. The outcome's bytes are in the invocation's codec.
+    ///
+    /// # Errors
+    /// Every [`Refusal`]; the handler's own error is an `Ok` with [`Encoded::ok`] false.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the answer, not the work.
+    pub async fn invoke(&self, invocation: Invocation) -> Result<Encoded, Refusal> {
+        let hosted = self.hosting.hosted(&invocation.kind)?.clone();
+        hosted.invoke(self.clone(), invocation).await
+    }
+
+    /// Announces an event once it is stored; inside a durable handler, with the handler's commit.
+    ///
+    /// # Errors
+    /// When the event cannot be written or the store refuses it.
+    pub async fn publish<E: Event>(&self, event: E) -> Result<(), Refusal> {
+        let announcement =
+            Announcement::of(&event).map_err(|error| Refusal::Decode(error.to_string().into()))?;
+        self.announce(announcement).await.map(drop)
+    }
+
+    /// Announces on a topic by name; returns its position, or `None` if it waits for a commit.
+    ///
+    /// # Errors
+    /// When the store refuses it.
+    pub async fn announce(&self, announcement: Announcement) -> Result<Option<Position>, Refusal> {
+        let effect = Effect::Announce(announcement);
+        match self.origin.as_ref().map_or(Err(effect.clone()), |origin| origin.keep(effect)) {
+            Ok(()) => Ok(None),
+            Err(effect) => self.hosting.commit_effect(effect).await.map(Some),
+        }
+    }
+
+    /// Returns the topics as this node sees them.
+    pub fn topics(&self) -> &Arc<Topics> {
+        self.hosting.topics()
+    }
+
+    /// Returns a value given to the node with `provide`.
+    ///
+    /// # Panics
+    /// If the node was not given one: a mistake in the program's wiring.
+    pub fn resource<T: Any + Send + Sync>(&self) -> &T {
+        self.hosting.resource().unwrap_or_else(|| {
+            panic!("the node was not given a `{}`: call `.provide(…)`", std::any::type_name::<T>())
+        })
+    }
+
+    /// Returns the part of the node that hosts kinds, for gateways and dashboards.
+    pub fn hosting(&self) -> &Arc<Hosting> {
+        &self.hosting
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("origin", &self.origin).finish_non_exhaustive()
+    }
+}

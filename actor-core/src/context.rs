@@ -1,0 +1,206 @@
+//! What travels with a call: who asks, until when, and through which entities.
+
+use std::{
+
+    fmt,
+    marker::PhantomData,
+    ops::Deref,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    client::Client,
+    error::Refusal,
+    event::Event,
+    hosting::Hosting,
+    id::{CallId, EntityId, EntityKey, ShardId},
+    mailbox::Effect,
+};
+
+/// Facts about the request that caused a call; they pass through every hop, stored ones too.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestContext {
+    /// The tenant on whose behalf the request runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// The id the outside world gave the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// The W3C `traceparent` of the caller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+}
+
+/// A message that is being handled: where calls made by its handler come from.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) key: EntityKey,
+    /// The handled message's id; calls and stored messages derive theirs from it.
+    pub(crate) message: CallId,
+    pub(crate) ordinal: AtomicU64,
+    /// The entities that wait for this message, innermost first.
+    pub(crate) parent: Option<Arc<Origin>>,
+    /// Whether calls made here carry derived ids, because the handler may run again.
+    pub(crate) derives: bool,
+    /// Where a durable entity's outgoing rows gather until its commit; `None` for a volatile one.
+    pub(crate) effects: Option<Mutex<Vec<Effect>>>,
+}
+
+impl Origin {
+    /// Returns the id of the next call made by this handler: the same on a re-run.
+    pub(crate) fn next_id(&self) -> CallId {
+        self.message.derive(self.ordinal.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Returns the chain as text if `key` waits in it.
+    pub(crate) fn cycle(&self, key_kind: &str, key_id: &str) -> Option<String> {
+        let mut path = vec![format!("{key_kind}/{key_id}")];
+        let mut at = Some(self);
+        while let Some(origin) = at {
+            path.push(origin.key.to_string());
+            if origin.key.kind == key_kind && origin.key.id.as_str() == key_id {
+                path.reverse();
+                return Some(path.join(" -> "));
+            }
+            at = origin.parent.as_deref();
+        }
+        None
+    }
+
+    pub(crate) fn take_effects(&self) -> Vec<Effect> {
+        self.effects
+            .as_ref()
+            .map(|effects| std::mem::take(&mut *effects.lock().unwrap_or_else(PoisonError::into_inner)))
+            .unwrap_or_default()
+    }
+
+    /// Keeps `effect` for the commit of the message that is being handled.
+    pub(crate) fn keep(&self, effect: Effect) -> Result<(), Effect> {
+        match &self.effects {
+            Some(effects) => {
+                effects.lock().unwrap_or_else(PoisonError::into_inner).push(effect);
+                Ok(())
+            }
+            None => Err(effect),
+        }
+    }
+}
+
+/// What a handler knows and can reach; derefs to [`Client`].
+///
+/// In a durable entity, `cast`, `after`, `at` and `publish` through it become rows of the message's
+/// own commit. A call awaited through it carries an id derived from the message, so a re-run asks
+/// again under the same id.
+pub struct Ctx<K> {
+    hosting: Arc<Hosting>,
+    id: EntityId,
+    kind: &'static str,
+    shard: ShardId,
+    durable: bool,
+    pub(crate) message: Option<CallId>,
+    pub(crate) request: Option<Arc<RequestContext>>,
+    pub(crate) parent: Option<Arc<Origin>>,
+    /// Made on first use: most handlers reach nothing.
+    client: OnceLock<Client>,
+    of: PhantomData<fn() -> K>,
+}
+
+impl<K> Ctx<K> {
+    pub(crate) fn new(
+        hosting: Arc<Hosting>,
+        key: &EntityKey,
+        shard: ShardId,
+        durable: bool,
+    ) -> Self {
+        Self {
+            hosting,
+            id: key.id.clone(),
+            kind: key.kind,
+            shard,
+            durable,
+            message: None,
+            request: None,
+            parent: None,
+            client: OnceLock::new(),
+            of: PhantomData,
+        }
+    }
+
+    /// Prepares for the next message.
+    pub(crate) fn turn(
+        &mut self,
+        message: Option<CallId>,
+        request: Option<Arc<RequestContext>>,
+        parent: Option<Arc<Origin>>,
+    ) {
+        (self.message, self.request, self.parent) = (message, request, parent);
+        self.client = OnceLock::new();
+    }
+
+    /// Returns what the handler wanted stored with its commit.
+    pub(crate) fn take_effects(&mut self) -> Vec<Effect> {
+        let effects = self.client.get().and_then(|client| client.origin.as_ref());
+        effects.map(|origin| origin.take_effects()).unwrap_or_default()
+    }
+
+    /// Returns the id of the entity.
+    pub fn id(&self) -> &EntityId {
+        &self.id
+    }
+
+    /// Returns the entity's kind.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// Returns the shard the entity belongs to.
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// Returns the request that caused this message, if it came from one.
+    pub fn request(&self) -> Option<&RequestContext> {
+        self.request.as_deref()
+    }
+
+    /// Announces an event; in a durable entity it commits with the message.
+    ///
+    /// # Errors
+    /// When the event cannot be written, or, in a volatile entity, the store refuses it.
+    pub async fn publish<E: Event>(&self, event: E) -> Result<(), Refusal> {
+        Client::publish(self, event).await
+    }
+}
+
+impl<K> Deref for Ctx<K> {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        self.client.get_or_init(|| {
+            let origin = Origin {
+                key: EntityKey { kind: self.kind, id: self.id.clone() },
+                message: self.message.unwrap_or_else(|| self.hosting.call_ids().next()),
+                ordinal: AtomicU64::new(0),
+                parent: self.parent.clone(),
+                derives: self.durable,
+                effects: self.durable.then(Mutex::default),
+            };
+            Client {
+                hosting: self.hosting.clone(),
+                origin: Some(Arc::new(origin)),
+                request: self.request.clone(),
+            }
+        })
+    }
+}
+
+impl<K> fmt::Debug for Ctx<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ctx({}/{})", self.kind, self.id)
+    }
+}

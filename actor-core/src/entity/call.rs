@@ -1,0 +1,414 @@
+//! Calls: a reference's method makes a value, modifiers change it, awaiting it sends it.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::IntoFuture,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    Handlers,
+    delivery::{Delivery, Reply, TypedReply, unwritable},
+    directory::{Directory, refusal_is_retried},
+    slot::Shared,
+};
+use crate::{
+    client::{CALL_TIMEOUT, Client},
+    clock::Instant,
+    codec::Codec,
+    error::{CallError, Refusal},
+    hosting::{AlarmGuard, gone},
+    id::{CallId, EntityId},
+    mailbox::{Effect, StoredMessage},
+    wheel::Wheel,
+};
+
+/// An entity, reachable. The reference that `#[handlers]` makes derefs to this.
+pub struct EntityRef<K: Handlers> {
+    client: Client,
+    directory: Result<Arc<Directory<K>>, Refusal>,
+    id: EntityId,
+}
+
+impl<K: Handlers> EntityRef<K> {
+    pub(crate) fn new(client: Client, id: EntityId) -> Self {
+        Self { directory: client.hosting.host_of::<K, Directory<K>>(), client, id }
+    }
+
+    /// Returns the id.
+    pub fn id(&self) -> &EntityId {
+        &self.id
+    }
+
+    /// Returns the kind's stable name.
+    pub fn kind(&self) -> &'static str {
+        K::KIND
+    }
+
+    /// Makes a call; the generated methods come here.
+    pub fn call<T, E>(&self, args: K::Args, pick: Pick<K, T, E>) -> Call<'_, K, T, E> {
+        Call {
+            target: self,
+            args,
+            pick,
+            timeout: CALL_TIMEOUT,
+            call: None,
+            stored: false,
+            due: None,
+            expires: None,
+        }
+    }
+}
+
+impl<K: Handlers> Clone for EntityRef<K> {
+    fn clone(&self) -> Self {
+        Self {
+            client: self.client.clone(),
+            directory: self.directory.clone(),
+            id: self.id.clone(),
+        }
+    }
+}
+
+impl<K: Handlers> fmt::Debug for EntityRef<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", K::KIND, self.id)
+    }
+}
+
+/// Takes a method's result out of the kind's outcome.
+pub type Pick<K, T, E> = fn(<K as Handlers>::Outcome) -> Option<Result<T, E>>;
+
+/// When a stored message becomes due.
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    After(Duration),
+    /// Milliseconds since 1970, database time.
+    At(i64),
+}
+
+/// A call that was not sent yet. Await it for the method's result.
+///
+/// # Cancel safety
+/// Dropping the future abandons the answer, never the work.
+#[must_use = "a call is sent when it is awaited"]
+pub struct Call<'a, K: Handlers, T, E> {
+    target: &'a EntityRef<K>,
+    args: K::Args,
+    pick: Pick<K, T, E>,
+    timeout: Duration,
+    call: Option<CallId>,
+    stored: bool,
+    due: Option<Due>,
+    expires: Option<Duration>,
+}
+
+impl<'a, K: Handlers, T, E> Call<'a, K, T, E> {
+    /// Sets how long to wait for the answer; default 5 s, cut to 5 min.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Makes repeats with the same key, to the same entity, count once.
+    ///
+    /// The outcome is remembered for 24 h (`#[entity(key_retention = "…")]`); a key used again with
+    /// other arguments ends as `KeyReused`.
+    pub fn key(mut self, key: impl AsRef<str>) -> Self {
+        self.call = Some(CallId::from_key(key.as_ref()));
+        self
+    }
+
+    /// Stores the message before it runs, also for a volatile entity; for casts.
+    pub fn durable(mut self) -> Self {
+        self.stored = true;
+        self
+    }
+
+    /// Drops a stored message that did not run within this time.
+    pub fn expires(mut self, within: Duration) -> Self {
+        self.expires = Some(within);
+        self
+    }
+
+    /// Stores the message; it runs once, not before `delay` has passed.
+    ///
+    /// # Errors
+    /// When the store refuses it.
+    pub async fn after(mut self, delay: Duration) -> Result<(), CallError<Infallible>> {
+        self.due = Some(Due::After(delay));
+        self.cast().await
+    }
+
+    /// Stores the message; it runs once, not before `unix_ms` (milliseconds since 1970, database time).
+    ///
+    /// # Errors
+    /// When the store refuses it.
+    pub async fn at(mut self, unix_ms: i64) -> Result<(), CallError<Infallible>> {
+        self.due = Some(Due::At(unix_ms));
+        self.cast().await
+    }
+
+    /// Sends without waiting for the outcome: returns once a volatile entity has it queued, or a
+    /// durable entity has it stored. In a durable handler it becomes part of the handler's commit.
+    ///
+    /// # Errors
+    /// When it was not accepted.
+    pub async fn cast(self) -> Result<(), CallError<Infallible>> {
+        let directory = self.target.directory.as_ref().map_err(Clone::clone)?;
+        let (client, id) = (&self.target.client, &self.target.id);
+        let in_commit = client.origin.as_ref().is_some_and(|origin| origin.effects.is_some());
+        if !(in_commit || self.stored || self.due.is_some() || K::DURABLE.is_some()) {
+            return client.cast(directory, id, self.args, self.call).await;
+        }
+        let now = client.hosting.store().now_ms();
+        let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let mut message = client.message::<K>(id, &self.args, self.call)?;
+        message.due_at = self.due.map(|due| match due {
+            Due::After(delay) => now.saturating_add(ms(delay)),
+            Due::At(at) => at,
+        });
+        message.expires_at = self.expires.map(|within| now.saturating_add(ms(within)));
+        client.send(message).await
+    }
+}
+
+impl<K: Handlers, T, E> fmt::Debug for Call<'_, K, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let method = K::METHODS[K::method(&self.args)].name;
+        write!(f, "{:?}.{method}(…)", self.target)
+    }
+}
+
+impl<'a, K: Handlers, T, E> IntoFuture for Call<'a, K, T, E> {
+    type Output = Result<T, CallError<E>>;
+    type IntoFuture = CallFuture<'a, K, T, E>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let hosting = &self.target.client.hosting;
+        CallFuture {
+            target: self.target,
+            pick: self.pick,
+            deadline: hosting.deadline(self.timeout),
+            call: self.call,
+            state: State::Unsent(Some(self.args)),
+            alarm: AlarmGuard { wheel: hosting.wheel(), id: None },
+            again: None,
+        }
+    }
+}
+
+/// The future of a [`Call`].
+#[must_use = "futures do nothing unless polled"]
+pub struct CallFuture<'a, K: Handlers, T, E> {
+    target: &'a EntityRef<K>,
+    pick: Pick<K, T, E>,
+    deadline: Instant,
+    call: Option<CallId>,
+    state: State<K>,
+    alarm: AlarmGuard<&'a Wheel>,
+    /// Method and arguments of a call with an identity, to send it again.
+    again: Option<(usize, Arc<[u8]>, CallId)>,
+}
+
+enum State<K: Handlers> {
+    Unsent(Option<K::Args>),
+    Waiting(oneshot::Receiver<TypedReply<K>>, Option<(Shared<K>, u64)>),
+    Pausing(Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>),
+}
+
+// Nothing in here is pinned in place: receivers and boxed futures move freely.
+impl<K: Handlers, T, E> Unpin for CallFuture<'_, K, T, E> {}
+
+impl<K: Handlers, T, E> CallFuture<'_, K, T, E> {
+    fn send(&mut self, args: K::Args) -> Result<(), Refusal> {
+        let directory = self.target.directory.as_ref().map_err(Clone::clone)?;
+        let client = &self.target.client;
+        let (sender, receiver) = oneshot::channel();
+        let reply = Reply::Typed(sender);
+        let known = self.again.as_ref().map(|(_, _, id)| *id).or(self.call);
+        let delivery =
+            client.delivery::<K>(&self.target.id, args, reply, Some(self.deadline), known)?;
+        if let (Some(identity), Some(bytes)) = (delivery.identity, &delivery.encoded) {
+            self.again = Some((delivery.method, bytes.clone(), identity.id));
+        }
+        let queued = directory.admit(&client.hosting, &self.target.id, delivery)?;
+        self.state = State::Waiting(receiver, queued);
+        Ok(())
+    }
+
+    /// Decides after a refusal: ends the call, or pauses before it is sent again.
+    fn refused(&mut self, refusal: Refusal) -> Option<Refusal> {
+        if !refusal_is_retried(&refusal, self.again.is_some()) {
+            return Some(refusal);
+        }
+        let (hosting, deadline) = (self.target.client.hosting.clone(), self.deadline);
+        self.state = State::Pausing(Box::pin(async move {
+            hosting.pause_before_retry(deadline, refusal).await
+        }));
+        None
+    }
+
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<K::Outcome>, Refusal>> {
+        match &mut self.state {
+            State::Unsent(args) => {
+                let args = args.take().expect("a call is not polled after its end");
+                Poll::Ready(self.send(args).map(|()| None))
+            }
+            State::Waiting(receiver, queued) => {
+                if let Poll::Ready(answer) = Pin::new(receiver).poll(cx) {
+                    return Poll::Ready(answer.unwrap_or_else(|_| Err(gone())).map(Some));
+                }
+                if self.alarm.id.is_some() && self.target.client.hosting.now() >= self.deadline {
+                    let withdrawn =
+                        queued.as_ref().is_some_and(|(slot, number)| slot.withdraw(*number));
+                    return Poll::Ready(Err(Refusal::Timeout { started: !withdrawn }));
+                }
+                self.alarm.arm(self.deadline, cx.waker());
+                Poll::Pending
+            }
+            State::Pausing(pause) => match pause.as_mut().poll(cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Err(refusal)) => {
+                    self.again = None;
+                    Poll::Ready(Err(refusal))
+                }
+                Poll::Ready(Ok(())) => {
+                    let (method, bytes, _) = self.again.as_ref().expect("only such calls pause");
+                    let args = K::decode_args(*method, Codec::Msgpack, bytes);
+                    let sent = args.map_err(unwritable).and_then(|args| self.send(args));
+                    Poll::Ready(sent.map(|()| None))
+                }
+            },
+        }
+    }
+}
+
+impl<K: Handlers, T, E> Future for CallFuture<'_, K, T, E> {
+    type Output = Result<T, CallError<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            match self.poll_step(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(None)) => {}
+                Poll::Ready(Ok(Some(outcome))) => {
+                    let result = (self.pick)(outcome).expect("an outcome belongs to its method");
+                    return Poll::Ready(result.map_err(CallError::Rejected));
+                }
+                Poll::Ready(Err(refusal)) => {
+                    if let Some(refusal) = self.refused(refusal) {
+                        return Poll::Ready(Err(refusal.widen()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<K: Handlers, T, E> fmt::Debug for CallFuture<'_, K, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CallFuture({:?})", self.target)
+    }
+}
+
+impl Client {
+    /// Prepares a call's message: context, cycle check, identity, and bytes where it may run again.
+    pub(crate) fn delivery<K: Handlers>(
+        &self,
+        id: &EntityId,
+        args: K::Args,
+        reply: Reply<K>,
+        deadline: Option<Instant>,
+        call: Option<CallId>,
+    ) -> Result<Delivery<K>, Refusal> {
+        let mut delivery = Delivery::new(args, reply);
+        delivery.deadline = deadline;
+        delivery.request.clone_from(&self.request);
+        let mut derived = None;
+        if let Some(origin) = &self.origin {
+            if let Some(path) = origin.cycle(K::KIND, id.as_str()) {
+                return Err(Refusal::Cycle(path.into()));
+            }
+            delivery.parent = Some(origin.clone());
+            if call.is_none() && origin.derives {
+                derived = Some(origin.next_id());
+            }
+        }
+        let identity = call.or(derived);
+        if identity.is_some() || K::DURABLE.is_some() && K::METHODS[delivery.method].runs_ahead {
+            delivery.encode().map_err(unwritable)?;
+        }
+        if let Some(call) = identity {
+            let keyed = derived.is_none();
+            let keep = if keyed { K::OPTIONS.key_retention } else { super::UNKEYED_RETENTION };
+            delivery.identify(call, keep);
+        }
+        Ok(delivery)
+    }
+
+    /// Queues a message for a volatile entity.
+    pub(crate) async fn cast<K: Handlers>(
+        &self,
+        directory: &Arc<Directory<K>>,
+        id: &EntityId,
+        args: K::Args,
+        call: Option<CallId>,
+    ) -> Result<(), Refusal> {
+        if K::DURABLE.is_some() {
+            let message = self.message::<K>(id, &args, call)?;
+            return self.send(message).await;
+        }
+        let mut delivery = Delivery::new(args, Reply::Nobody);
+        delivery.request.clone_from(&self.request);
+        directory.admit(&self.hosting, id, delivery).map(drop)
+    }
+
+    /// Writes a message down.
+    pub(crate) fn message<K: Handlers>(
+        &self,
+        id: &EntityId,
+        args: &K::Args,
+        call: Option<CallId>,
+    ) -> Result<StoredMessage, Refusal> {
+        if !id.is_valid() {
+            return Err(Refusal::Decode("an entity id has 1 to 512 bytes".into()));
+        }
+        let fresh = || match &self.origin {
+            Some(origin) => origin.next_id(),
+            None => self.hosting.call_ids().next(),
+        };
+        // A key is scoped to its entity; a stored message's id is unique in the whole mailbox.
+        let scoped = |call: CallId| call.within(K::KIND, id.as_str());
+        Ok(StoredMessage {
+            kind: K::KIND.into(),
+            id: id.clone(),
+            message: call.map_or_else(fresh, scoped),
+            method: K::METHODS[K::method(args)].name.into(),
+            codec: Codec::Msgpack,
+            args: K::encode_args(args, Codec::Msgpack).map_err(unwritable)?.into(),
+            request: self.request.clone(),
+            due_at: None,
+            expires_at: None,
+            keyed: call.is_some(),
+        })
+    }
+
+    /// Stores a message, or keeps it for the commit of the handler that sends it.
+    pub(crate) async fn send(&self, message: StoredMessage) -> Result<(), Refusal> {
+        let effect = Effect::Send(message);
+        match &self.origin {
+            Some(origin) => match origin.keep(effect) {
+                Ok(()) => Ok(()),
+                Err(effect) => self.hosting.commit_effect(effect).await.map(drop),
+            },
+            None => self.hosting.commit_effect(effect).await.map(drop),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! One message on its way through an activation, and whoever waits for its outcome.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::oneshot;
+
+use super::{Encoded, Handlers};
+use crate::{
+    clock::Instant,
+    codec::{Codec, CodecError},
+    context::{Origin, RequestContext},
+    error::Refusal,
+    id::CallId,
+};
+
+/// What a typed caller receives.
+pub(crate) type TypedReply<K> = Result<<K as Handlers>::Outcome, Refusal>;
+
+/// Who waits for the outcome.
+pub(crate) enum Reply<K: Handlers> {
+    /// Nobody: a cast, or a stored message.
+    Nobody,
+    /// A caller of this process, without serialization.
+    Typed(oneshot::Sender<TypedReply<K>>),
+    /// A gateway or another node, in its codec.
+    Wire(Codec, oneshot::Sender<Result<Encoded, Refusal>>),
+}
+
+/// Makes repeats of one call count once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Identity {
+    pub(crate) id: CallId,
+    /// Of method and arguments, so that a reused key is noticed.
+    pub(crate) hash: i64,
+    /// How long the outcome is remembered.
+    pub(crate) keep: Duration,
+}
+
+/// The mailbox row a message came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowTag {
+    pub(crate) message: CallId,
+    pub(crate) seq: i64,
+    pub(crate) attempts: u32,
+    /// Found after its former owner died: it may be what killed it.
+    pub(crate) suspect: bool,
+    /// Database time after which it is dropped.
+    pub(crate) expires_at: Option<i64>,
+}
+
+/// A message in an activation's queue.
+pub(crate) struct Delivery<K: Handlers> {
+    pub(crate) method: usize,
+    /// Taken when it runs.
+    pub(crate) args: Option<K::Args>,
+    /// The arguments as MessagePack, kept if it may have to run again.
+    pub(crate) encoded: Option<Arc<[u8]>>,
+    pub(crate) reply: Reply<K>,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) request: Option<Arc<RequestContext>>,
+    pub(crate) parent: Option<Arc<Origin>>,
+    pub(crate) identity: Option<Identity>,
+    pub(crate) row: Option<RowTag>,
+    /// Its place among all messages of the activation.
+    pub(crate) number: u64,
+}
+
+impl<K: Handlers> Delivery<K> {
+    pub(crate) fn new(args: K::Args, reply: Reply<K>) -> Self {
+        Self {
+            method: K::method(&args),
+            args: Some(args),
+            encoded: None,
+            reply,
+            deadline: None,
+            request: None,
+            parent: None,
+            identity: None,
+            row: None,
+            number: 0,
+        }
+    }
+
+    /// Keeps the arguments in bytes, so that the message can be run again or recognized.
+    pub(crate) fn encode(&mut self) -> Result<(), CodecError> {
+        if let (None, Some(args)) = (&self.encoded, &self.args) {
+            self.encoded = Some(K::encode_args(args, Codec::Msgpack)?.into());
+        }
+        Ok(())
+    }
+
+    /// Gives the message an identity; its arguments must have been encoded.
+    pub(crate) fn identify(&mut self, id: CallId, keep: Duration) {
+        let name = K::METHODS[self.method].name.as_bytes();
+        let args = self.encoded.as_deref().unwrap_or_default();
+        let hash = xxhash_rust::xxh3::xxh3_64_with_seed(args, xxhash_rust::xxh3::xxh3_64(name));
+        self.identity = Some(Identity { id, hash: hash.cast_signed(), keep });
+    }
+
+    /// Says whether it can run again after it ran.
+    pub(crate) fn rearm(&mut self) -> bool {
+        if self.args.is_none() {
+            self.args = self
+                .encoded
+                .as_deref()
+                .and_then(|bytes| K::decode_args(self.method, Codec::Msgpack, bytes).ok());
+        }
+        self.args.is_some()
+    }
+}
+
+impl<K: Handlers> Reply<K> {
+    /// Answers with a refusal.
+    pub(crate) fn refuse(self, refusal: Refusal) {
+        match self {
+            Self::Nobody => {}
+            // A caller that went away abandoned the answer.
+            Self::Typed(sender) => drop(sender.send(Err(refusal))),
+            Self::Wire(_, sender) => drop(sender.send(Err(refusal))),
+        }
+    }
+
+    /// Answers with the outcome itself.
+    pub(crate) fn answer(self, outcome: K::Outcome) {
+        match self {
+            Self::Nobody => {}
+            Self::Typed(sender) => drop(sender.send(Ok(outcome))),
+            Self::Wire(codec, sender) => {
+                drop(sender.send(K::encode_outcome(&outcome, codec).map_err(unwritable)));
+            }
+        }
+    }
+
+    /// Answers with an outcome that is kept as MessagePack.
+    pub(crate) fn answer_stored(self, method: usize, stored: &Encoded) {
+        match self {
+            Self::Nobody => {}
+            Self::Wire(Codec::Msgpack, sender) => drop(sender.send(Ok(stored.clone()))),
+            other => match K::decode_outcome(method, Codec::Msgpack, stored) {
+                Ok(outcome) => other.answer(outcome),
+                Err(error) => other.refuse(unwritable(error)),
+            },
+        }
+    }
+}
+
+/// The refusal for a value that has no form in the codec asked for.
+#[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
+pub(crate) fn unwritable(error: CodecError) -> Refusal {
+    Refusal::Decode(format!("the outcome cannot be written: {error}").into())
+}

@@ -1,0 +1,276 @@
+//! The activations of one kind on one node: finds or makes them, and speaks for the kind by name.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+};
+
+use tokio::sync::oneshot;
+use xxhash_rust::xxh3::{Xxh3DefaultBuilder, xxh3_64};
+
+use super::{
+    Encoded, Handlers,
+    delivery::{Delivery, Reply},
+    host,
+    slot::{Admission, Idle, Shared, Slot},
+};
+use crate::{
+    client::{Client, Invocation, Mode},
+    clock::{Clock, Instant},
+    codec::Codec,
+    error::Refusal,
+    hosting::{Hosted, Hosting, KindStats, Role, Target},
+    id::{EntityId, EntityKey, ShardId},
+    mailbox::MailboxRow,
+    meter::Meter,
+    wheel::Alarm,
+};
+
+/// Independent parts, so that callers of different entities rarely meet.
+const PARTS: usize = 32;
+
+type Part<K> = HashMap<EntityId, Shared<K>, Xxh3DefaultBuilder>;
+
+/// The activations of kind `K` on this node.
+pub(crate) struct Directory<K: Handlers> {
+    parts: [Mutex<Part<K>>; PARTS],
+    pub(crate) meter: Meter,
+}
+
+impl<K: Handlers> Directory<K> {
+    pub(crate) fn new() -> Self {
+        Self {
+            parts: std::array::from_fn(|_| Mutex::default()),
+            meter: Meter::new(K::KIND, K::METHODS),
+        }
+    }
+
+    /// Queues a message, activating its entity if need be.
+    ///
+    /// Returns where it is queued, or `None` if it joined an earlier one.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        hosting: &Arc<Hosting>,
+        id: &EntityId,
+        mut delivery: Delivery<K>,
+    ) -> Result<Option<(Shared<K>, u64)>, Refusal> {
+        loop {
+            let slot = self.slot(hosting, id)?;
+            match slot.admit(delivery) {
+                Admission::Queued(number) => return Ok(Some((slot, number))),
+                Admission::Joined => return Ok(None),
+                Admission::Refused(refusal) => return Err(refusal),
+                Admission::Closed(back) => {
+                    delivery = back;
+                    self.forget(&slot);
+                }
+            }
+        }
+    }
+
+    /// Returns the entity's activation.
+    fn slot(self: &Arc<Self>, hosting: &Arc<Hosting>, id: &EntityId) -> Result<Shared<K>, Refusal> {
+        if let Some(slot) = self.part(id).get(id) {
+            return Ok(slot.clone());
+        }
+        if !id.is_valid() {
+            return Err(Refusal::Decode("an entity id has 1 to 512 bytes".into()));
+        }
+        hosting.accepting()?;
+        let shard = hosting.shard_of(K::KIND, id.as_str());
+        hosting.epoch(shard)?;
+        hosting.make_room()?;
+        let slot = {
+            let mut part = self.part(id);
+            if let Some(slot) = part.get(id) {
+                return Ok(slot.clone());
+            }
+            let key = EntityKey { kind: K::KIND, id: id.clone() };
+            let slot = Arc::new(Slot::new(key, shard, hosting.next_activation(), hosting.now()));
+            part.insert(id.clone(), slot.clone());
+            slot
+        };
+        hosting.residents.fetch_add(1, Ordering::Relaxed);
+        if let Err(refusal) = host::spawn(hosting, self, &slot) {
+            self.forget(&slot);
+            return Err(refusal);
+        }
+        let watched: Arc<dyn Idle> = slot.clone();
+        watch_idle(hosting, watched, hosting.now(), K::OPTIONS.passivate);
+        Ok(slot)
+    }
+
+    /// Removes an activation that ended, so that the next message makes a new one.
+    pub(crate) fn forget(&self, slot: &Shared<K>) {
+        let mut part = self.part(&slot.key.id);
+        if part.get(&slot.key.id).is_some_and(|current| Arc::ptr_eq(current, slot)) {
+            part.remove(&slot.key.id);
+        }
+    }
+
+    fn part(&self, id: &EntityId) -> MutexGuard<'_, Part<K>> {
+        let index = xxh3_64(id.as_str().as_bytes()) as usize % PARTS;
+        self.parts[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slots(&self) -> Vec<Shared<K>> {
+        let parts = self.parts.iter();
+        let mut slots: Vec<_> = parts
+            .flat_map(|part| {
+                let part = part.lock().unwrap_or_else(PoisonError::into_inner);
+                part.values().cloned().collect::<Vec<_>>()
+            })
+            .collect();
+        slots.sort_by(|a, b| a.key.cmp(&b.key));
+        slots
+    }
+
+    fn method(name: &str) -> Result<usize, Refusal> {
+        let found = K::METHODS.iter().position(|method| method.callable && method.name == name);
+        found.ok_or_else(|| {
+            Refusal::NotHosted(format!("kind `{}` has no method `{name}`", K::KIND).into())
+        })
+    }
+
+    fn decode(method: usize, codec: Codec, bytes: &[u8]) -> Result<K::Args, Refusal> {
+        K::decode_args(method, codec, bytes).map_err(|error| {
+            let name = K::METHODS[method].name;
+            Refusal::Decode(format!("arguments of `{}.{name}`: {error}", K::KIND).into())
+        })
+    }
+
+    async fn invoke_here(
+        self: Arc<Self>,
+        client: Client,
+        invocation: Invocation,
+    ) -> Result<Encoded, Refusal> {
+        let method = Self::method(&invocation.method)?;
+        let args = Self::decode(method, invocation.codec, &invocation.args)?;
+        if invocation.mode == Mode::Cast {
+            client.cast::<K>(&self, &invocation.id, args, invocation.call).await?;
+            return Ok(Encoded { ok: true, bytes: Vec::new() });
+        }
+        let deadline = client.hosting.deadline(invocation.timeout);
+        loop {
+            let args = Self::decode(method, invocation.codec, &invocation.args)?;
+            let (sender, receiver) = oneshot::channel();
+            let reply = Reply::Wire(invocation.codec, sender);
+            let mut delivery = client.delivery::<K>(args, reply, Some(deadline), invocation.call)?;
+            // A call by name crosses a boundary: it gets an identity even without a key, so that
+            // an unclear commit can be asked again.
+            delivery.encode().map_err(super::delivery::unwritable)?;
+            let answer = async {
+                let queued = self.admit(&client.hosting, &invocation.id, delivery)?;
+                client.hosting.answer_by(deadline, receiver, queued).await
+            };
+            match answer.await {
+                Err(refusal) if refusal_is_retried(&refusal, invocation.call.is_some()) => {
+                    client.hosting.pause_before_retry(deadline, refusal).await?;
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+/// Says whether the framework asks again under the same identity: nothing was committed.
+pub(crate) fn refusal_is_retried(refusal: &Refusal, has_identity: bool) -> bool {
+    has_identity && matches!(refusal, Refusal::Unavailable(_))
+}
+
+/// Rings when the entity may have been idle for long enough; rings again if it was not.
+fn watch_idle(hosting: &Arc<Hosting>, slot: Arc<dyn Idle>, since: Instant, idle: std::time::Duration) {
+    let (weak, slot) = (Arc::downgrade(hosting), Arc::downgrade(&slot));
+    hosting.wheel().set(
+        since + idle,
+        Alarm::Run(Box::new(move || {
+            if let (Some(hosting), Some(slot)) = (weak.upgrade(), slot.upgrade())
+                && let Some(used) = slot.close_if_idle(hosting.now(), idle)
+            {
+                watch_idle(&hosting, slot, used, idle);
+            }
+        })),
+    );
+}
+
+impl<K: Handlers> Hosted for Directory<K> {
+    fn kind(&self) -> &'static str {
+        K::KIND
+    }
+
+    fn role(&self) -> Role {
+        if K::DURABLE.is_some() { Role::DurableEntity } else { Role::Entity }
+    }
+
+    fn exposed(&self) -> bool {
+        K::OPTIONS.exposed
+    }
+
+    fn methods(&self) -> &'static [super::Method] {
+        K::METHODS
+    }
+
+    fn events(&self) -> &'static [super::EventHandler] {
+        K::EVENTS
+    }
+
+    fn invoke(self: Arc<Self>, client: Client, invocation: Invocation) -> crate::hosting::Answer {
+        Box::pin(self.invoke_here(client, invocation))
+    }
+
+    fn deliver(self: Arc<Self>, hosting: &Arc<Hosting>, row: &MailboxRow) -> Result<(), Refusal> {
+        loop {
+            let slot = self.slot(hosting, &row.message.id)?;
+            let delivery = host::from_row::<K>(hosting, row)?;
+            if slot.admit_row(delivery, row.seq) {
+                return Ok(());
+            }
+            self.forget(&slot);
+        }
+    }
+
+    fn targets(&self) -> Vec<Target> {
+        let target = |slot: Shared<K>| Target {
+            shard: slot.shard,
+            depth: slot.depth(),
+            idle_since: slot.idle_since(),
+            id: slot.key.id.clone(),
+        };
+        self.slots().into_iter().map(target).collect()
+    }
+
+    fn holds(&self, id: &EntityId, seq: i64) -> bool {
+        self.part(id).get(id).is_some_and(|slot| slot.lock().books.holds(seq))
+    }
+
+    fn evict(&self, id: &EntityId) -> bool {
+        let slot = self.part(id).get(id).cloned();
+        slot.is_some_and(|slot| {
+            slot.close_if_idle(Clock.now(), std::time::Duration::ZERO).is_none()
+        })
+    }
+
+    fn stop_shard(&self, shard: Option<ShardId>) {
+        for slot in self.slots() {
+            if shard.is_none_or(|shard| slot.shard == shard) {
+                for delivery in slot.close() {
+                    let refusal = Refusal::Unavailable("the entity's node is stopping".into());
+                    slot.settle(delivery, super::slot::Settled::Refused(refusal));
+                }
+            }
+        }
+    }
+
+    fn stats(&self) -> KindStats {
+        let mut stats = KindStats::default();
+        for slot in self.slots() {
+            stats.resident += 1;
+            stats.mailbox_depth += slot.depth();
+        }
+        stats
+    }
+
+    fn meter(&self) -> &Meter {
+        &self.meter
+    }
+}

@@ -1,0 +1,255 @@
+//! The one generic ractor actor that hosts an entity: takes messages from its slot, runs them,
+//! survives their panics. What a durable entity stores is decided in `commit.rs`.
+
+use std::{
+    any::Any,
+    marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    task::Poll,
+    time::Duration,
+};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, Message};
+
+use super::{
+    Handlers,
+    delivery::{Delivery, Reply, RowTag},
+    directory::Directory,
+    slot::{Next, Settled, Shared},
+};
+use crate::{
+    context::Ctx,
+    error::Refusal,
+    hosting::Hosting,
+    id::Epoch,
+    mailbox::MailboxRow,
+    meter::CallOutcome,
+    wheel::Alarm,
+};
+
+/// The first pause before a reload after a panic; it doubles up to [`BACKOFF_MAX`].
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+
+/// The longest pause before a reload.
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// Messages handled before the actor looks at its other ports and lets others run.
+const BATCH: usize = 64;
+
+/// Tells a host to look at its slot.
+#[derive(Debug)]
+pub(crate) struct Poke;
+
+impl Message for Poke {}
+
+struct EntityHost<K>(PhantomData<fn() -> K>);
+
+/// What the host knows of its entity; dropped with the actor, however that ends.
+pub(crate) struct Activation<K: Handlers> {
+    pub(super) hosting: Arc<Hosting>,
+    pub(super) directory: Arc<Directory<K>>,
+    pub(super) slot: Shared<K>,
+    pub(super) ctx: Ctx<K>,
+    pub(super) entity: Option<K>,
+    /// The state's bytes after the last accepted message, committed or in flight.
+    pub(super) accepted: Vec<u8>,
+    /// The version of the last accepted state.
+    pub(super) version: i64,
+    pub(super) lane_activation: u64,
+    /// The epoch under which the state was read; writes carry it.
+    pub(super) epoch: Epoch,
+}
+
+/// Starts the actor of a new activation.
+pub(super) fn spawn<K: Handlers>(
+    hosting: &Arc<Hosting>,
+    directory: &Arc<Directory<K>>,
+    slot: &Shared<K>,
+) -> Result<(), Refusal> {
+    let supervisor = hosting.supervisor(slot.shard)?;
+    let durable = K::DURABLE.is_some();
+    let activation = Activation {
+        ctx: Ctx::new(hosting.clone(), &slot.key, slot.shard, durable),
+        hosting: hosting.clone(),
+        directory: directory.clone(),
+        slot: slot.clone(),
+        entity: None,
+        accepted: Vec::new(),
+        version: 0,
+        lane_activation: slot.activation,
+        epoch: hosting.epoch(slot.shard)?,
+    };
+    let host = EntityHost(PhantomData);
+    match ractor::ActorRuntime::spawn_linked_instant(None, host, activation, supervisor) {
+        Ok((actor, _started)) => {
+            slot.lock().attach(actor);
+            Ok(())
+        }
+        Err(error) => Err(Refusal::Unavailable(format!("cannot host the entity: {error}").into())),
+    }
+}
+
+impl<K: Handlers> Actor for EntityHost<K> {
+    type Msg = Poke;
+    type State = Activation<K>;
+    type Arguments = Activation<K>;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Poke>,
+        activation: Activation<K>,
+    ) -> Result<Activation<K>, ActorProcessingErr> {
+        Ok(activation)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Poke>,
+        _: Poke,
+        activation: &mut Activation<K>,
+    ) -> Result<(), ActorProcessingErr> {
+        for _ in 0..BATCH {
+            let now = activation.hosting.now();
+            match activation.slot.next(now) {
+                Next::Wait => return Ok(()),
+                Next::Stop => {
+                    myself.stop(None);
+                    return Ok(());
+                }
+                Next::Load => activation.load().await,
+                Next::Run(delivery) => activation.run(delivery).await,
+            }
+        }
+        myself.cast(Poke).map_err(Into::into)
+    }
+}
+
+impl<K: Handlers> Activation<K> {
+    async fn run(&mut self, mut delivery: Delivery<K>) {
+        if delivery.deadline.is_some_and(|deadline| deadline <= self.hosting.now()) {
+            return self.refuse(delivery, Refusal::Timeout { started: false });
+        }
+        if delivery.row.is_some() && !self.may_run_row(&mut delivery).await {
+            return;
+        }
+        if !delivery.rearm() {
+            return self.refuse(delivery, Refusal::Decode("the arguments are gone".into()));
+        }
+        let args = delivery.args.take().expect("just armed");
+        let row = delivery.row.map(|row| row.message);
+        let message = row.or(delivery.identity.map(|identity| identity.id));
+        self.ctx.turn(message, delivery.request.clone(), delivery.parent.clone());
+        let entity = self.entity.as_mut().expect("the slot loads before it runs");
+        match caught(entity.handle(args, &mut self.ctx)).await {
+            Ok(outcome) => self.finish(delivery, outcome),
+            Err(panic) => self.crashed(delivery, &panic).await,
+        }
+    }
+
+    /// Answers a message that did not run.
+    pub(super) fn refuse(&self, delivery: Delivery<K>, refusal: Refusal) {
+        let outcome = match &refusal {
+            Refusal::Timeout { .. } => CallOutcome::Timeout,
+            Refusal::Overloaded { .. } => CallOutcome::Overloaded,
+            Refusal::Crashed(_) => CallOutcome::Crashed,
+            _ => CallOutcome::Refused,
+        };
+        self.directory.meter.call(delivery.method, outcome);
+        self.slot.settle(delivery, Settled::Refused(refusal));
+    }
+
+    /// A handler panicked: its call ends, the state is thrown away and read again after a pause.
+    async fn crashed(&mut self, delivery: Delivery<K>, panic: &str) {
+        let method = K::METHODS[delivery.method].name;
+        tracing::warn!(entity = %self.slot.key, method, panic, "a handler panicked");
+        self.entity = None;
+        self.directory.meter.restart();
+        self.back_off();
+        let text = format!("`{}.{method}` panicked: {panic}", K::KIND);
+        if delivery.row.is_some() {
+            self.row_failed(delivery, text).await;
+        } else {
+            self.refuse(delivery, Refusal::Crashed(text.into()));
+        }
+    }
+
+    /// Holds the entity for a pause that grows with each failure in a row, then reloads it.
+    pub(super) fn back_off(&self) {
+        let mut inner = self.slot.lock();
+        let doublings = inner.books.failures.min(16);
+        inner.books.failures += 1;
+        inner.books.stale = true;
+        let pause = BACKOFF_MIN.saturating_mul(1 << doublings).min(BACKOFF_MAX);
+        let until = self.hosting.now() + pause;
+        inner.held_until = Some(until);
+        drop(inner);
+        let slot = Arc::downgrade(&self.slot);
+        let wake = move || {
+            if let Some(slot) = slot.upgrade() {
+                slot.lock().poke();
+            }
+        };
+        self.hosting.wheel().set(until, Alarm::Run(Box::new(wake)));
+    }
+}
+
+impl<K: Handlers> Drop for Activation<K> {
+    fn drop(&mut self) {
+        for delivery in self.slot.close().into_iter().chain(self.slot.lock().drain()) {
+            let why = Refusal::Unavailable("the entity's activation ended".into());
+            self.slot.settle(delivery, Settled::Refused(why));
+        }
+        self.directory.forget(&self.slot);
+        self.hosting.residents.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Runs a handler and turns its panic into a text.
+async fn caught<T>(handler: impl Future<Output = T>) -> Result<T, String> {
+    let mut handler = pin!(handler);
+    std::future::poll_fn(move |cx| {
+        // The entity is thrown away after a panic, so nobody sees what it left half done.
+        match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
+            Err(panic) => Poll::Ready(Err(panic_text(panic.as_ref()))),
+        }
+    })
+    .await
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a message".to_owned())
+}
+
+/// Makes a message of a row.
+pub(super) fn from_row<K: Handlers>(
+    hosting: &Hosting,
+    row: &MailboxRow,
+) -> Result<Delivery<K>, Refusal> {
+    let message = &row.message;
+    let named = |name: &str| K::METHODS.iter().position(|method| method.name == name);
+    let method = named(&message.method).ok_or_else(|| {
+        Refusal::NotHosted(format!("kind `{}` has no `{}`", K::KIND, message.method).into())
+    })?;
+    let args = K::decode_args(method, message.codec, &message.args)
+        .map_err(|error| Refusal::Decode(error.to_string().into()))?;
+    let mut delivery = Delivery::new(args, Reply::Nobody);
+    delivery.encode().map_err(super::delivery::unwritable)?;
+    delivery.request.clone_from(&message.request);
+    delivery.row = Some(RowTag {
+        seq: row.seq,
+        message: message.message,
+        attempts: row.attempts,
+        suspect: hosting.is_suspect(row.seq),
+        expires_at: message.expires_at,
+    });
+    if message.keyed {
+        delivery.identify(message.message, K::OPTIONS.key_retention);
+    }
+    Ok(delivery)
+}

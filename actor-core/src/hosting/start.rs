@@ -1,0 +1,202 @@
+//! Starting and stopping the hosting of a node.
+
+use std::{
+    any::{Any, TypeId},
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use ractor::Actor;
+
+use super::{Hosting, residency::RESIDENTS_MAX};
+use crate::{
+    clock::{Clock, Rng},
+    component::Registry,
+    id::CallIds,
+    shards::Shards,
+    store::{Announced, Lanes, Store},
+    supervise::NodeSupervisor,
+    timers::Timers,
+    topic::{Position, TopicEvent, Topics},
+    wheel::Wheel,
+};
+
+/// How often a drain looks whether all work has ended.
+const DRAIN_STEP: Duration = Duration::from_millis(20);
+
+/// Values of the program that handlers reach with `ctx.resource()`, by type.
+#[derive(Clone, Default)]
+pub struct Resources(BTreeMap<TypeId, Arc<dyn Any + Send + Sync>>);
+
+impl Resources {
+    /// Adds a value; one of the same type is replaced.
+    pub fn insert<T: Any + Send + Sync>(&mut self, value: T) {
+        self.0.insert(TypeId::of::<T>(), Arc::new(value));
+    }
+
+    /// Returns the value of this type.
+    pub fn get<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.0.get(&TypeId::of::<T>()).and_then(|value| value.downcast_ref())
+    }
+}
+
+impl fmt::Debug for Resources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Resources({})", self.0.len())
+    }
+}
+
+/// What a node gives its hosting.
+#[derive(Debug)]
+pub struct HostingConfig {
+    /// The kinds.
+    pub registry: Registry,
+    /// The program's values.
+    pub resources: Resources,
+    /// The open store.
+    pub store: Store,
+    /// The shards this node owns.
+    pub shards: Arc<Shards>,
+    /// Randomness; seeded by a simulation.
+    pub rng: Rng,
+    /// Whether the node's former life, if any, ended without a drain.
+    pub former_life_unclean: bool,
+    /// Activations in memory; default 100 000, at least 1.
+    pub residents_max: usize,
+}
+
+impl HostingConfig {
+    /// Returns the defaults around what has none.
+    pub fn new(registry: Registry, store: Store, shards: Arc<Shards>) -> Self {
+        Self {
+            registry,
+            resources: Resources::default(),
+            store,
+            shards,
+            rng: Rng::from_system(),
+            former_life_unclean: false,
+            residents_max: RESIDENTS_MAX,
+        }
+    }
+}
+
+impl Hosting {
+    /// Starts hosting: supervisor, lanes, wheel, polls. The shards must be owned already.
+    ///
+    /// # Errors
+    /// When two types claim one kind name, or the store cannot be read.
+    pub async fn start(config: HostingConfig) -> crate::Result<Arc<Self>> {
+        if let Some(kind) = config.registry.clashes.first() {
+            let text = format!("two types claim the kind `{kind}`: name one `#[entity(kind = …)]`");
+            return Err(crate::Failure::fatal("kind_clash", text));
+        }
+        let suspect_up_to = if config.former_life_unclean {
+            let last = config.store.read("last message", |connection| {
+                Box::pin(async move { crate::store::mailbox::last(connection).await })
+            });
+            last.await?
+        } else {
+            0
+        };
+        let clock = Clock;
+        let topics = Arc::new(Topics::default());
+        let (root, _) = NodeSupervisor::spawn(None, NodeSupervisor, ()).await?;
+        let hosting = Arc::new(Self {
+            kinds: config.registry.kinds,
+            types: config.registry.types,
+            resources: config.resources,
+            clock,
+            wheel: Arc::new(Wheel::new(clock)),
+            lanes: OnceLock::new(),
+            shards: config.shards.clone(),
+            topics: topics.clone(),
+            timers: Timers::default(),
+            call_ids: CallIds::new(config.rng.bits()),
+            root: root.get_cell(),
+            supervisors: Mutex::default(),
+            residents: AtomicUsize::new(0),
+            residents_max: config.residents_max.max(1),
+            activations: AtomicU64::new(1),
+            draining: AtomicBool::new(false),
+            suspect_up_to,
+            tasks: Mutex::default(),
+            store: config.store.clone(),
+            rng: config.rng.clone(),
+        });
+        let announce = move |announced: Vec<Announced>| {
+            for event in announced {
+                topics.announce(&Arc::new(event.into()));
+            }
+        };
+        let lanes = Lanes::start(config.store, config.shards, config.rng, Box::new(announce));
+        if hosting.lanes.set(lanes).is_err() {
+            unreachable!("the hosting was just made");
+        }
+        let wheel = hosting.wheel.clone();
+        hosting.own(tokio::spawn(async move { wheel.run().await }));
+        hosting.own(tokio::spawn(hosting.clone().keep_polling()));
+        hosting.own(tokio::spawn(hosting.clone().keep_refilling()));
+        hosting.own(tokio::spawn(hosting.clone().keep_firing()));
+        hosting.own(tokio::spawn(hosting.clone().keep_sweeping()));
+        Ok(hosting)
+    }
+
+    /// Runs a short task of the framework; it ends with the node.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(tokio::spawn(task));
+    }
+
+    /// Refuses new work and waits until what runs has ended, at most `within`.
+    ///
+    /// Returns how many messages were still running or queued at the end.
+    pub async fn drain(&self, within: Duration) -> usize {
+        self.draining.store(true, Ordering::SeqCst);
+        let deadline = self.now() + within;
+        loop {
+            let busy: usize = self.kinds.values().map(|kind| kind.stats().mailbox_depth).sum();
+            if busy == 0 || self.now() >= deadline {
+                return busy;
+            }
+            self.clock.sleep(DRAIN_STEP).await;
+        }
+    }
+
+    /// Stops everything: activations, lanes, tasks. What still runs is cut off; its callers learn
+    /// that the outcome is unknown.
+    pub async fn stop(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+        for hosted in self.kinds.values() {
+            hosted.stop_shard(None);
+        }
+        self.lanes().stop().await;
+        for task in std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner)) {
+            task.abort();
+        }
+        self.root.kill();
+        let supervisors = self.supervisors.lock().unwrap_or_else(PoisonError::into_inner);
+        for supervisor in supervisors.values() {
+            for child in supervisor.get_children() {
+                child.kill();
+            }
+            supervisor.kill();
+        }
+    }
+}
+
+impl From<Announced> for TopicEvent {
+    fn from(event: Announced) -> Self {
+        Self {
+            topic: event.topic,
+            position: Position { epoch: event.epoch, offset: event.offset },
+            name: event.name,
+            data: event.data,
+        }
+    }
+}

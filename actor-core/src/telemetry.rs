@@ -1,0 +1,16 @@
+//! Log lines that must not repeat. Metric names are listed in the guide; they are emitted where
+//! what they count happens.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
+
+static SAID: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+
+/// Runs `say` the first time this process meets `subject`.
+pub(crate) fn once(subject: &'static str, say: impl FnOnce()) {
+    if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(subject) {
+        say();
+    }
+}

@@ -1,0 +1,87 @@
+//! Stored messages that become due within the next minute, in memory, so that they fire on time.
+//!
+//! SQL has all of them; a refill every 20 s and each commit bring the near ones here. Due times are
+//! database time, so the heap is armed with what remains and the node's clock never matters
+//! (architecture D10, D13).
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    clock::{Clock, Instant},
+    mailbox::MailboxRow,
+};
+
+/// How far ahead timers are kept in memory.
+pub const HORIZON: Duration = Duration::from_secs(60);
+
+/// The most timers kept in memory; later ones wait for a refill.
+pub const TIMERS_MAX: usize = 200_000;
+
+/// The timers of the next minute.
+#[derive(Debug, Default)]
+pub struct Timers {
+    due: Mutex<BTreeMap<(Instant, i64), MailboxRow>>,
+    changed: Notify,
+}
+
+impl Timers {
+    /// Adds a row that is due in `remaining`; a row that is here already is replaced by itself.
+    pub(crate) fn add(&self, clock: Clock, remaining: Duration, row: MailboxRow) {
+        // Database time has whole milliseconds: one more, so that no timer fires early.
+        let at = clock.now() + remaining + Duration::from_millis(1);
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        if due.len() >= TIMERS_MAX {
+            return;
+        }
+        let first = due.first_key_value().is_none_or(|((first, _), _)| at < *first);
+        due.insert((at, row.seq), row);
+        drop(due);
+        if first {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Returns the number of timers in memory.
+    pub fn len(&self) -> usize {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Says whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Waits for the next timer and takes it. Cancel safe: nothing is awaited once one is taken.
+    pub(crate) async fn next(&self, clock: Clock) -> (Duration, MailboxRow) {
+        loop {
+            let next = {
+                let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+                let now = clock.now();
+                match due.first_entry() {
+                    Some(entry) if entry.key().0 <= now => {
+                        let at = entry.key().0;
+                        return (now - at, entry.remove());
+                    }
+                    Some(entry) => Some(entry.key().0),
+                    None => None,
+                }
+            };
+            match next {
+                None => self.changed.notified().await,
+                Some(at) => {
+                    tokio::select! {
+                        biased;
+                        () = self.changed.notified() => {}
+                        () = clock.sleep_until(at) => {}
+                    }
+                }
+            }
+        }
+    }
+}

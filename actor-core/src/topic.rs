@@ -1,0 +1,127 @@
+//! Topics as one node sees them: who listens here, and what to tell them.
+//!
+//! Events are rows (`store/topics.rs`); after their commit they are announced here. A subscriber
+//! has a bounded queue; one that falls behind is cut off and may come back with its position.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+/// Events a subscriber may lag behind before it is cut off.
+pub const SUBSCRIBER_QUEUE: usize = 256;
+
+/// A place in a topic: the life of its numbering, and the number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Position {
+    /// Changes when numbering starts anew, so that old offsets are not mistaken for new ones.
+    pub epoch: u64,
+    /// Counts from 1 without gaps.
+    pub offset: u64,
+}
+
+/// An announced event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicEvent {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// Its place.
+    pub position: Position,
+    /// The event's name.
+    pub name: Arc<str>,
+    /// JSON.
+    pub data: Arc<[u8]>,
+}
+
+/// A subscriber's end: receives events in order until it lags or is dropped.
+#[derive(Debug)]
+pub struct Subscription {
+    topics: Arc<Topics>,
+    topic: Arc<str>,
+    id: u64,
+    events: mpsc::Receiver<Arc<TopicEvent>>,
+}
+
+/// The listeners of one node.
+#[derive(Debug, Default)]
+pub struct Topics {
+    listeners: Mutex<BTreeMap<Arc<str>, BTreeMap<u64, mpsc::Sender<Arc<TopicEvent>>>>>,
+    next_id: AtomicU64,
+    count: AtomicUsize,
+}
+
+impl Topics {
+    /// Starts listening to `topic` from now on.
+    pub fn listen(self: &Arc<Self>, topic: &str) -> Subscription {
+        let (sender, events) = mpsc::channel(SUBSCRIBER_QUEUE);
+        let (id, topic) = (self.next_id.fetch_add(1, Ordering::Relaxed), Arc::<str>::from(topic));
+        self.lock().entry(topic.clone()).or_default().insert(id, sender);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        Subscription { topics: self.clone(), topic, id, events }
+    }
+
+    /// Tells every listener of the event's topic. Never waits: a full queue cuts its listener off.
+    pub fn announce(&self, event: &Arc<TopicEvent>) {
+        let mut listeners = self.lock();
+        let Some(of_topic) = listeners.get_mut(&event.topic) else { return };
+        of_topic.retain(|_, sender| {
+            let told = sender.try_send(event.clone()).is_ok();
+            if !told {
+                metrics::counter!("actor_slow_clients_total").increment(1);
+            }
+            told
+        });
+        metrics::counter!("actor_topic_events_total", "direction" => "out")
+            .increment(of_topic.len() as u64);
+    }
+
+    /// Returns each topic that has listeners, with their number.
+    pub fn counts(&self) -> BTreeMap<Arc<str>, usize> {
+        self.lock().iter().map(|(topic, of_topic)| (topic.clone(), of_topic.len())).collect()
+    }
+
+    /// Returns the number of live subscriptions.
+    pub fn subscriptions(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    fn lock(
+        &self,
+    ) -> MutexGuard<'_, BTreeMap<Arc<str>, BTreeMap<u64, mpsc::Sender<Arc<TopicEvent>>>>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Subscription {
+    /// Returns the next event; `None` once this listener lagged and was cut off. Cancel safe.
+    pub async fn next(&mut self) -> Option<Arc<TopicEvent>> {
+        self.events.recv().await
+    }
+
+    /// Polls for the next event, as [`Subscription::next`].
+    pub fn poll_next(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Arc<TopicEvent>>> {
+        self.events.poll_recv(cx)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut listeners = self.topics.lock();
+        if let Some(of_topic) = listeners.get_mut(&self.topic) {
+            of_topic.remove(&self.id);
+            if of_topic.is_empty() {
+                listeners.remove(&self.topic);
+            }
+        }
+        self.topics.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}

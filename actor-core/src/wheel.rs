@@ -1,0 +1,289 @@
+//! One shared alarm clock for a node: call deadlines, idle entities, restart backoffs.
+//!
+//! A hashed timing wheel with 10 ms slots (Varghese and Lauck, 1987), because an alarm costs two
+//! short critical sections instead of a runtime timer, and most calls end long before theirs.
+//! Alarms ring up to one slot late and never early. Not for stored timers (`timers.rs`).
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    task::Waker,
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use crate::clock::{Clock, Instant};
+
+/// How exactly alarms ring.
+pub const RESOLUTION: Duration = Duration::from_millis(10);
+
+/// Independent parts, so that threads rarely meet.
+const PARTS: usize = 8;
+
+/// No neighbour in a slot's list.
+const NONE: u32 = u32::MAX;
+
+/// What happens when an alarm rings.
+pub enum Alarm {
+    /// Wakes a task.
+    Wake(Waker),
+    /// Runs a short function that must not block.
+    Run(Box<dyn FnOnce() + Send>),
+}
+
+impl std::fmt::Debug for Alarm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Wake(_) => "Wake",
+            Self::Run(_) => "Run",
+        })
+    }
+}
+
+/// Names a set alarm, so that it can be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlarmId {
+    part: u8,
+    entry: u32,
+    generation: u32,
+}
+
+/// The alarms of one node.
+#[derive(Debug)]
+pub struct Wheel {
+    clock: Clock,
+    start: Instant,
+    parts: [Mutex<Part>; PARTS],
+    next_part: AtomicUsize,
+    /// The tick the runner sleeps towards; an earlier alarm wakes it.
+    sleeping_until: AtomicU64,
+    earlier: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Part {
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    /// First entry of each tick that has any.
+    ticks: BTreeMap<u64, u32>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    generation: u32,
+    tick: u64,
+    previous: u32,
+    next: u32,
+    alarm: Option<Alarm>,
+}
+
+impl Wheel {
+    /// Returns an empty wheel; [`Wheel::run`] must be polled for alarms to ring.
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            start: clock.now(),
+            parts: Default::default(),
+            next_part: AtomicUsize::new(0),
+            sleeping_until: AtomicU64::new(u64::MAX),
+            earlier: Notify::new(),
+        }
+    }
+
+    /// Sets an alarm.
+    pub fn set(&self, at: Instant, alarm: Alarm) -> AlarmId {
+        let tick = self.tick_after(at);
+        let part = self.next_part.fetch_add(1, Ordering::Relaxed) % PARTS;
+        let (entry, generation) = self.part(part).insert(tick, alarm);
+        if tick < self.sleeping_until.load(Ordering::SeqCst) {
+            self.earlier.notify_one();
+        }
+        AlarmId { part: part as u8, entry, generation }
+    }
+
+    /// Takes an alarm back; one that rang already is no matter.
+    pub fn cancel(&self, id: AlarmId) {
+        let removed = self.part(usize::from(id.part)).remove(id);
+        drop(removed); // Outside the lock: dropping a waker may run other code.
+    }
+
+    /// Changes whom an alarm wakes; returns whether it is still set.
+    pub fn rewake(&self, id: AlarmId, waker: &Waker) -> bool {
+        let mut part = self.part(usize::from(id.part));
+        match part.entries.get_mut(id.entry as usize) {
+            Some(entry) if entry.generation == id.generation => {
+                if let Some(Alarm::Wake(old)) = &mut entry.alarm {
+                    old.clone_from(waker);
+                }
+                entry.alarm.is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// Rings alarms until dropped. Cancel safe: an alarm is taken and rung without an await between.
+    pub async fn run(&self) {
+        loop {
+            // Announce first, look second: an alarm set in between is either seen or wakes us.
+            self.sleeping_until.store(0, Ordering::SeqCst);
+            let now = self.ticks_passed();
+            self.ring(now);
+            let next = self.earliest();
+            self.sleeping_until.store(next.unwrap_or(u64::MAX), Ordering::SeqCst);
+            if self.earliest() != next {
+                continue;
+            }
+            match next {
+                None => self.earlier.notified().await,
+                Some(tick) => {
+                    let at = self.start + RESOLUTION * u32::try_from(tick).unwrap_or(u32::MAX);
+                    tokio::select! {
+                        biased;
+                        () = self.earlier.notified() => {}
+                        () = self.clock.sleep_until(at) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn ring(&self, now: u64) {
+        for index in 0..PARTS {
+            loop {
+                let alarm = self.part(index).pop_due(now);
+                match alarm {
+                    Some(Alarm::Wake(waker)) => waker.wake(),
+                    Some(Alarm::Run(run)) => run(),
+                    None => break,
+                }
+            }
+        }
+    }
+
+    fn earliest(&self) -> Option<u64> {
+        (0..PARTS).filter_map(|index| self.part(index).ticks.keys().next().copied()).min()
+    }
+
+    fn ticks_passed(&self) -> u64 {
+        let passed = self.clock.now().saturating_duration_since(self.start);
+        (passed.as_nanos() / RESOLUTION.as_nanos()) as u64
+    }
+
+    /// Rounds up, so that no alarm rings early.
+    fn tick_after(&self, at: Instant) -> u64 {
+        let until = at.saturating_duration_since(self.start);
+        until.as_nanos().div_ceil(RESOLUTION.as_nanos()) as u64
+    }
+
+    fn part(&self, index: usize) -> MutexGuard<'_, Part> {
+        self.parts[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Part {
+    fn insert(&mut self, tick: u64, alarm: Alarm) -> (u32, u32) {
+        let head = self.ticks.get(&tick).copied().unwrap_or(NONE);
+        let index = if let Some(index) = self.free.pop() {
+            let entry = &mut self.entries[index as usize];
+            (entry.tick, entry.previous, entry.next) = (tick, NONE, head);
+            entry.alarm = Some(alarm);
+            index
+        } else {
+            let entry = Entry { generation: 0, tick, previous: NONE, next: head, alarm: Some(alarm) };
+            self.entries.push(entry);
+            (self.entries.len() - 1) as u32
+        };
+        if head != NONE {
+            self.entries[head as usize].previous = index;
+        }
+        self.ticks.insert(tick, index);
+        (index, self.entries[index as usize].generation)
+    }
+
+    fn remove(&mut self, id: AlarmId) -> Option<Alarm> {
+        let entry = self.entries.get(id.entry as usize)?;
+        if entry.generation != id.generation || entry.alarm.is_none() {
+            return None;
+        }
+        self.unlink(id.entry)
+    }
+
+    fn pop_due(&mut self, now: u64) -> Option<Alarm> {
+        let (&tick, &head) = self.ticks.first_key_value()?;
+        if tick > now { None } else { self.unlink(head) }
+    }
+
+    fn unlink(&mut self, index: u32) -> Option<Alarm> {
+        let entry = &mut self.entries[index as usize];
+        let (tick, previous, next) = (entry.tick, entry.previous, entry.next);
+        entry.generation = entry.generation.wrapping_add(1);
+        let alarm = entry.alarm.take();
+        if next != NONE {
+            self.entries[next as usize].previous = previous;
+        }
+        if previous != NONE {
+            self.entries[previous as usize].next = next;
+        } else if next != NONE {
+            self.ticks.insert(tick, next);
+        } else {
+            self.ticks.remove(&tick);
+        }
+        self.free.push(index);
+        alarm
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, atomic::AtomicU32};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn alarms_ring_in_time_and_not_early_and_cancelled_ones_never() {
+        let clock = Clock;
+        let wheel = Arc::new(Wheel::new(clock));
+        let runner = tokio::spawn({
+            let wheel = wheel.clone();
+            async move { wheel.run().await }
+        });
+        let rung = Arc::new(AtomicU32::new(0));
+        let alarm = |weight| {
+            let rung = rung.clone();
+            Alarm::Run(Box::new(move || {
+                rung.fetch_add(weight, Ordering::SeqCst);
+            }))
+        };
+
+        wheel.set(clock.now() + Duration::from_millis(25), alarm(1));
+        let cancelled = wheel.set(clock.now() + Duration::from_millis(25), alarm(10));
+        wheel.set(clock.now() + Duration::from_millis(5), alarm(100));
+        wheel.cancel(cancelled);
+
+        clock.sleep(Duration::from_millis(11)).await;
+        assert_eq!(rung.load(Ordering::SeqCst), 100);
+        clock.sleep(Duration::from_millis(13)).await;
+        assert_eq!(rung.load(Ordering::SeqCst), 100, "24 ms: not before 25 ms");
+        clock.sleep(Duration::from_millis(10)).await;
+        assert_eq!(rung.load(Ordering::SeqCst), 101);
+        runner.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_freed_entry_is_not_cancelled_under_its_old_name() {
+        let wheel = Wheel::new(Clock);
+        let at = Clock.now() + Duration::from_secs(1);
+        let first = wheel.set(at, Alarm::Wake(Waker::noop().clone()));
+        wheel.cancel(first);
+        let names: Vec<_> =
+            (0..PARTS).map(|_| wheel.set(at, Alarm::Wake(Waker::noop().clone()))).collect();
+
+        wheel.cancel(first);
+
+        assert!(names.into_iter().all(|id| wheel.rewake(id, Waker::noop())));
+    }
+}
