@@ -16,7 +16,8 @@ use crate::{
     hosting::Hosting,
     id::{CallId, EntityId, EntityKey},
     mailbox::{Announcement, Effect},
-    topic::{Position, Topics},
+    store::topics::{self, EVENTS_KEPT},
+    topic::{Position, Subscribed, TopicEvent, Topics},
 };
 
 /// The time a call may take unless it says otherwise.
@@ -173,6 +174,48 @@ impl Client {
             Ok(()) => Ok(None),
             Err(effect) => self.hosting.commit_effect(effect).await.map(Some),
         }
+    }
+
+    /// Listens to a topic; with `since`, from there on, as far as its history reaches.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn subscribe(
+        &self,
+        topic: &str,
+        since: Option<Position>,
+    ) -> Result<Subscribed, Refusal> {
+        // Listen first, read second: an event in between is in both and left out of the second.
+        let mut subscription = self.hosting.topics().listen(topic);
+        let name = Arc::<str>::from(topic);
+        let from = since.map(|since| topics::Position {
+            epoch: since.epoch.cast_signed(),
+            offset: since.offset.cast_signed(),
+        });
+        let read = self.hosting.store().read("topic history", move |connection| {
+            Box::pin(async move {
+                match from {
+                    Some(from) => topics::since(connection, &name, from, EVENTS_KEPT).await,
+                    None => topics::now(connection, &name).await,
+                }
+            })
+        });
+        let page = read.await.map_err(|error| error.refusal())?;
+        let epoch = page.position.epoch.cast_unsigned();
+        let topic = Arc::<str>::from(topic);
+        let event = |row: topics::EventRow| {
+            Arc::new(TopicEvent {
+                topic: topic.clone(),
+                position: Position { epoch, offset: row.offset.cast_unsigned() },
+                name: row.name.into(),
+                data: row.data.into(),
+            })
+        };
+        let backlog: Vec<_> = page.events.into_iter().map(event).collect();
+        let position = Position { epoch, offset: page.position.offset.cast_unsigned() };
+        // Without recovery everything after the position read is live.
+        subscription.skip_to(backlog.last().map_or(position, |event| event.position));
+        Ok(Subscribed { position, recovered: page.recovered, backlog, subscription })
     }
 
     /// Returns the topics as this node sees them.

@@ -14,6 +14,7 @@ use std::{fmt, future::Future, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 
+pub(crate) use commit::ATTEMPTS_MAX;
 pub use call::{Call, CallFuture, EntityRef, Pick};
 
 use crate::{

@@ -28,14 +28,13 @@ pub use start::{HostingConfig, Resources};
 use crate::{
     client::{CALL_TIMEOUT_MAX, Client, Invocation},
     clock::{Clock, Instant, Rng},
-    component::Registry,
-    entity::{Encoded, EventHandler, Handlers, Method, delivery::Identity},
+    entity::{Encoded, EventHandler, Handlers, Method},
     error::Refusal,
     id::{CallIds, Epoch, EntityId, ShardId},
     mailbox::MailboxRow,
     meter::Meter,
     shards::Shards,
-    store::{Lanes, Store},
+    store::{Store, lane::Lanes},
     timers::Timers,
     topic::Topics,
     wheel::{Alarm, AlarmId, Wheel},
@@ -111,14 +110,6 @@ pub trait Hosted: Send + Sync {
     fn meter(&self) -> &Meter;
 }
 
-/// Whether a node takes work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Phase {
-    Open,
-    Draining,
-}
-
 /// What all components of a node share.
 pub struct Hosting {
     kinds: BTreeMap<&'static str, Arc<dyn Hosted>>,
@@ -160,7 +151,7 @@ impl Hosting {
         self.kinds.values()
     }
 
-    /// Returns what hosts the user's type `T`, as it was added to the [`Registry`].
+    /// Returns what hosts the user's type `T`, as it was added to the [`Registry`](crate::Registry).
     ///
     /// # Errors
     /// `NotHosted` if the type was not added.
@@ -271,7 +262,7 @@ impl Hosting {
         mut receiver: oneshot::Receiver<Result<T, Refusal>>,
         queued: Option<(Arc<crate::entity::slot::Slot<K>>, u64)>,
     ) -> Result<T, Refusal> {
-        let mut alarm = AlarmGuard { wheel: &self.wheel, id: None };
+        let mut alarm = AlarmGuard { wheel: &*self.wheel, id: None };
         std::future::poll_fn(|cx| {
             use std::task::Poll;
             if let Poll::Ready(answer) = Pin::new(&mut receiver).poll(cx) {
@@ -345,12 +336,12 @@ pub(crate) fn gone() -> Refusal {
 }
 
 /// An alarm that is taken back when its waiter is done.
-pub(crate) struct AlarmGuard<W: std::ops::Deref<Target = Wheel>> {
-    pub(crate) wheel: W,
+pub(crate) struct AlarmGuard<'a> {
+    pub(crate) wheel: &'a Wheel,
     pub(crate) id: Option<AlarmId>,
 }
 
-impl<W: std::ops::Deref<Target = Wheel>> AlarmGuard<W> {
+impl AlarmGuard<'_> {
     pub(crate) fn arm(&mut self, deadline: Instant, waker: &std::task::Waker) {
         match self.id {
             Some(id) if self.wheel.rewake(id, waker) => {}
@@ -359,7 +350,7 @@ impl<W: std::ops::Deref<Target = Wheel>> AlarmGuard<W> {
     }
 }
 
-impl<W: std::ops::Deref<Target = Wheel>> Drop for AlarmGuard<W> {
+impl Drop for AlarmGuard<'_> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
             self.wheel.cancel(id);

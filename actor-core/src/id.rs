@@ -148,7 +148,7 @@ impl CallId {
     /// Returns the id this key has among all entities' messages.
     #[must_use]
     pub fn within(self, kind: &str, id: &str) -> Self {
-        let mut hash = xxhash_rust::xxh3::Xxh3Default::with_seed(3);
+        let mut hash = xxhash_rust::xxh3::Xxh3Default::new();
         hash.update(&self.to_bytes());
         hash.update(kind.as_bytes());
         hash.update(&[0]);

@@ -10,13 +10,13 @@ use crate::{error::Refusal, id::ShardId};
 
 /// Supervisors are told nothing; they watch.
 #[derive(Debug)]
-pub struct Watch;
+pub(crate) struct Watch;
 
 impl Message for Watch {}
 
 /// Supervises the shards of a node.
 #[derive(Debug)]
-pub struct NodeSupervisor;
+pub(crate) struct NodeSupervisor;
 
 impl Actor for NodeSupervisor {
     type Msg = Watch;

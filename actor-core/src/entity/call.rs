@@ -25,8 +25,7 @@ use crate::{
     error::{CallError, Refusal},
     hosting::{AlarmGuard, gone},
     id::{CallId, EntityId},
-    mailbox::{Effect, StoredMessage},
-    wheel::Wheel,
+    mailbox::{Due, Effect, StoredMessage},
 };
 
 /// An entity, reachable. The reference that `#[handlers]` makes derefs to this.
@@ -84,14 +83,6 @@ impl<K: Handlers> fmt::Debug for EntityRef<K> {
 
 /// Takes a method's result out of the kind's outcome.
 pub type Pick<K, T, E> = fn(<K as Handlers>::Outcome) -> Option<Result<T, E>>;
-
-/// When a stored message becomes due.
-#[derive(Clone, Copy, Debug)]
-enum Due {
-    After(Duration),
-    /// Milliseconds since 1970, database time.
-    At(i64),
-}
 
 /// A call that was not sent yet. Await it for the method's result.
 ///
@@ -167,14 +158,9 @@ impl<'a, K: Handlers, T, E> Call<'a, K, T, E> {
         if !(in_commit || self.stored || self.due.is_some() || K::DURABLE.is_some()) {
             return client.cast(directory, id, self.args, self.call).await;
         }
-        let now = client.hosting.store().now_ms();
-        let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         let mut message = client.message::<K>(id, &self.args, self.call)?;
-        message.due_at = self.due.map(|due| match due {
-            Due::After(delay) => now.saturating_add(ms(delay)),
-            Due::At(at) => at,
-        });
-        message.expires_at = self.expires.map(|within| now.saturating_add(ms(within)));
+        message.due = self.due;
+        message.expires = self.expires;
         client.send(message).await
     }
 }
@@ -212,7 +198,7 @@ pub struct CallFuture<'a, K: Handlers, T, E> {
     deadline: Instant,
     call: Option<CallId>,
     state: State<K>,
-    alarm: AlarmGuard<&'a Wheel>,
+    alarm: AlarmGuard<'a>,
     /// Method and arguments of a call with an identity, to send it again.
     again: Option<(usize, Arc<[u8]>, CallId)>,
 }
@@ -394,8 +380,8 @@ impl Client {
             codec: Codec::Msgpack,
             args: K::encode_args(args, Codec::Msgpack).map_err(unwritable)?.into(),
             request: self.request.clone(),
-            due_at: None,
-            expires_at: None,
+            due: None,
+            expires: None,
             keyed: call.is_some(),
         })
     }

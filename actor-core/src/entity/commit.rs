@@ -19,11 +19,17 @@ use crate::{
     hosting::Hosting,
     mailbox::{Effect, MailboxRow, StoredMessage},
     meter::CallOutcome,
-    store::{Item, StoreError, Verdict, Write, dead_letters, entities, mailbox, replies},
+    store::{
+        StoreError,
+        entities::{self, Place, State, StateRow},
+        lane::{Item, Verdict, Write},
+        mailbox,
+        replies::{self, Reply},
+    },
 };
 
 /// Rows of one entity fetched at a time.
-const ROWS: usize = 512;
+const ROWS: u32 = 512;
 
 /// Attempts after which a stored message goes to the dead letters.
 pub(crate) const ATTEMPTS_MAX: u32 = 10;
@@ -64,13 +70,10 @@ impl<K: Handlers> Activation<K> {
                         let size = format!("the state has {} bytes", bytes.len());
                         return self.undo(delivery, Refusal::TooLarge(size.into()));
                     }
-                    Ok(bytes) if bytes == self.accepted => {}
+                    Ok(bytes) if self.version > 0 && bytes == *self.accepted => {}
                     Ok(bytes) => {
                         warn_if_large(K::KIND, bytes.len());
-                        writes.push(entities::put(&self.slot.key, self.slot.shard, self.version,
-                            durable.version, &bytes, self.hosting.store().now_ms()));
-                        self.version += 1;
-                        self.accepted = bytes;
+                        writes.push(self.state_write(durable.version, bytes));
                     }
                     Err(error) => return self.undo(delivery, unwritable(error)),
                 }
@@ -79,6 +82,14 @@ impl<K: Handlers> Activation<K> {
             }
         }
         self.submit(delivery, outcome, encoded, writes, effects);
+    }
+
+    /// Accepts `bytes` as the entity's state and returns the write that stores it.
+    fn state_write(&mut self, shape: u32, bytes: Vec<u8>) -> Write {
+        let (base, state) = (self.version, Arc::<[u8]>::from(bytes));
+        self.version += 1;
+        self.accepted = state.clone();
+        entities::store(&self.place, State { version: self.version, base, shape, state })
     }
 
     /// Writes the outcome down if anybody may ask for it again.
@@ -112,9 +123,13 @@ impl<K: Handlers> Activation<K> {
             (delivery.identity, &encoded, answered_by_row || !effects.is_empty())
         {
             reply_write = Some(writes.len());
-            let expires = self.hosting.store().now_ms() + identity.keep.as_millis() as i64;
-            writes.push(replies::put(&self.slot.key, self.slot.shard, identity.id, identity.hash,
-                encoded, expires));
+            writes.push(replies::store(&self.place, Reply {
+                id: identity.id,
+                hash: identity.hash,
+                ok: encoded.ok,
+                outcome: encoded.bytes.as_slice().into(),
+                keep: identity.keep,
+            }));
         }
         if let Some(row) = delivery.row {
             writes.push(mailbox::delete(row.seq));
@@ -123,7 +138,7 @@ impl<K: Handlers> Activation<K> {
         if writes.is_empty() {
             return self.answer_after_commits(delivery, outcome, encoded);
         }
-        let bytes = writes.iter().map(Write::bytes).sum();
+        let bytes = writes.iter().map(Write::size).sum();
         let sequence = self.slot.lock().submitted(bytes);
         let pending = Pending {
             hosting: self.hosting.clone(),
@@ -227,22 +242,24 @@ impl<K: Handlers> Activation<K> {
             Err(_) => return drop(self.slot.close()),
         }
         self.lane_activation = self.hosting.next_activation();
-        let (key, after) = (self.slot.key.clone(), self.slot.lock().books.last_row);
-        let now = self.hosting.store().now_ms();
+        let (place, after) = (self.place.clone(), self.slot.lock().books.last_row);
         let read = self.hosting.store().read("load entity", move |connection| {
             Box::pin(async move {
-                let row = entities::load(connection, &key).await?;
-                let due = mailbox::of_entity(connection, &key, after, now, ROWS).await?;
-                Ok((row, due))
+                let row = match K::DURABLE {
+                    Some(_) => entities::load(connection, &place).await?,
+                    None => None,
+                };
+                let rows = mailbox::of_entity(connection, &place, after, ROWS).await?;
+                Ok((row, rows))
             })
         });
         match read.await {
-            Ok((row, due)) => self.loaded(row, due).await,
+            Ok((row, rows)) => self.loaded(row, rows).await,
             Err(error) => self.load_failed(&error),
         }
     }
 
-    async fn loaded(&mut self, row: Option<entities::EntityRow>, due: Vec<MailboxRow>) {
+    async fn loaded(&mut self, row: Option<StateRow>, stored: Vec<mailbox::Message>) {
         if let Some(durable) = &K::DURABLE {
             let state = match &row {
                 None => Ok(K::create()),
@@ -254,19 +271,23 @@ impl<K: Handlers> Activation<K> {
                 Ok(state) => {
                     self.entity = Some(state);
                     self.version = row.as_ref().map_or(0, |row| row.version);
-                    self.accepted = row.map(|row| row.state).unwrap_or_default();
+                    self.accepted = row.map_or_else(Arc::default, |row| row.state.into());
                 }
-                Err(why) => return self.unreadable(&why, due).await,
+                Err(why) => return self.unreadable(&why, stored).await,
             }
         } else {
             self.entity.get_or_insert_with(K::create);
         }
-        let more = due.len() == ROWS;
-        let mut rows = Vec::with_capacity(due.len());
-        for row in due {
-            match from_row::<K>(&self.hosting, &row) {
-                Ok(delivery) => rows.push((delivery, row.seq)),
-                Err(refusal) => self.hosting.bury_row(row.seq, &refusal.to_string()),
+        let more = stored.len() == ROWS as usize;
+        let mut rows = Vec::with_capacity(stored.len());
+        for message in stored {
+            let seq = message.seq;
+            let read = MailboxRow::read(message).map_err(|error| error.to_string()).and_then(|row| {
+                from_row::<K>(&self.hosting, &row).map_err(|refusal| refusal.to_string())
+            });
+            match read {
+                Ok(delivery) => rows.push((delivery, seq)),
+                Err(why) => self.hosting.bury_row(self.slot.shard, seq, &why),
             }
         }
         self.slot.lock().loaded(rows, more);
@@ -278,11 +299,11 @@ impl<K: Handlers> Activation<K> {
     }
 
     /// The stored state cannot be read: its calls end, its rows are counted, nothing else suffers.
-    async fn unreadable(&mut self, why: &str, due: Vec<MailboxRow>) {
+    async fn unreadable(&mut self, why: &str, stored: Vec<mailbox::Message>) {
         let text = format!("the stored state of {} cannot be read: {why}", self.slot.key);
         tracing::error!(entity = %self.slot.key, why, "a stored state cannot be read");
-        for row in due {
-            self.hosting.row_failed(row.seq, row.attempts, &text).await;
+        for row in stored {
+            self.hosting.row_failed(self.slot.shard, row.seq, row.attempts, &text).await;
         }
         for delivery in self.slot.close() {
             self.refuse(delivery, Refusal::Crashed(text.as_str().into()));
@@ -294,15 +315,15 @@ impl<K: Handlers> Activation<K> {
     /// A suspect row is counted before it runs: if it kills the node, the next life knows.
     pub(super) async fn may_run_row(&mut self, delivery: &mut Delivery<K>) -> bool {
         let Some(row) = delivery.row else { return true };
-        if row.expires_at.is_some_and(|expires| expires <= self.hosting.store().now_ms()) {
+        if row.expired {
             self.slot.lock().row_done(row.seq);
-            self.hosting.drop_row(row.seq);
+            self.hosting.drop_row(self.slot.shard, row.seq);
             return false;
         }
         if row.attempts > 0 {
             self.directory.meter.redelivery();
         }
-        if row.suspect && self.hosting.count_attempt(row.seq).await.is_err() {
+        if row.suspect && !self.hosting.count_attempt(self.slot.shard, row.seq).await {
             self.back_off();
             return false;
         }
@@ -314,7 +335,7 @@ impl<K: Handlers> Activation<K> {
         let Some(row) = &mut delivery.row else { return };
         let (seq, attempts) = (row.seq, row.attempts);
         row.attempts += 1;
-        if self.hosting.row_failed(seq, attempts, &error).await {
+        if self.hosting.row_failed(self.slot.shard, seq, attempts, &error).await {
             self.slot.lock().row_done(seq);
         } else {
             // Back to the front: later messages of the same sender must not overtake it.
@@ -325,7 +346,7 @@ impl<K: Handlers> Activation<K> {
     fn bury(&mut self, delivery: Delivery<K>, error: &str) {
         if let Some(row) = delivery.row {
             self.slot.lock().row_done(row.seq);
-            self.hosting.bury_row(row.seq, error);
+            self.hosting.bury_row(self.slot.shard, row.seq, error);
         }
     }
 }
@@ -353,8 +374,8 @@ impl<K: Handlers> Pending<K> {
     fn committed(self, numbers: &[(usize, i64)]) {
         for (write, message) in self.sends {
             if let Some((_, seq)) = numbers.iter().find(|(index, _)| *index == write) {
-                let row = MailboxRow { seq: *seq, attempts: 0, message };
-                self.hosting.accept_row(row);
+                let now = self.hosting.store().now_ms();
+                self.hosting.accept_row(message.stored(*seq, now));
             }
         }
         if let Some(row) = self.delivery.row {
@@ -369,19 +390,19 @@ impl<K: Handlers> Pending<K> {
         let Some(identity) = self.delivery.identity else { return };
         if let Some(row) = self.delivery.row {
             self.slot.lock().row_done(row.seq);
-            self.hosting.drop_row(row.seq);
+            self.hosting.drop_row(self.slot.shard, row.seq);
         }
         let (hosting, slot, delivery) = (self.hosting.clone(), self.slot, self.delivery);
-        let key = slot.key.clone();
+        let place = Place::new(&slot.key, slot.shard);
         self.hosting.spawn(async move {
             let read = hosting.store().read("stored reply", move |connection| {
-                Box::pin(async move { replies::find(connection, &key, identity.id).await })
+                Box::pin(async move { replies::find(connection, &place, identity.id).await })
             });
             let settled = match read.await {
                 Ok(Some(stored)) if stored.hash != identity.hash => {
                     Settled::Refused(Refusal::KeyReused)
                 }
-                Ok(Some(stored)) => Settled::Stored(stored.outcome),
+                Ok(Some(stored)) => Settled::Stored(Encoded { ok: stored.ok, bytes: stored.outcome }),
                 // It expired between the two statements, or the store is in trouble: ask again.
                 Ok(None) => Settled::Refused(Refusal::Unavailable("the reply expired".into())),
                 Err(error) => Settled::Refused(error.refusal()),

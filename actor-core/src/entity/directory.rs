@@ -155,10 +155,8 @@ impl<K: Handlers> Directory<K> {
             let args = Self::decode(method, invocation.codec, &invocation.args)?;
             let (sender, receiver) = oneshot::channel();
             let reply = Reply::Wire(invocation.codec, sender);
-            let mut delivery = client.delivery::<K>(args, reply, Some(deadline), invocation.call)?;
-            // A call by name crosses a boundary: it gets an identity even without a key, so that
-            // an unclear commit can be asked again.
-            delivery.encode().map_err(super::delivery::unwritable)?;
+            let delivery = client.delivery::<K>(
+                &invocation.id, args, reply, Some(deadline), invocation.call)?;
             let answer = async {
                 let queued = self.admit(&client.hosting, &invocation.id, delivery)?;
                 client.hosting.answer_by(deadline, receiver, queued).await

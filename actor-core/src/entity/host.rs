@@ -26,6 +26,7 @@ use crate::{
     id::Epoch,
     mailbox::MailboxRow,
     meter::CallOutcome,
+    store::entities::Place,
     wheel::Alarm,
 };
 
@@ -51,12 +52,13 @@ pub(crate) struct Activation<K: Handlers> {
     pub(super) hosting: Arc<Hosting>,
     pub(super) directory: Arc<Directory<K>>,
     pub(super) slot: Shared<K>,
+    pub(super) place: Place,
     pub(super) ctx: Ctx<K>,
     pub(super) entity: Option<K>,
     /// The state's bytes after the last accepted message, committed or in flight.
-    pub(super) accepted: Vec<u8>,
+    pub(super) accepted: Arc<[u8]>,
     /// The version of the last accepted state.
-    pub(super) version: i64,
+    pub(super) version: u64,
     pub(super) lane_activation: u64,
     /// The epoch under which the state was read; writes carry it.
     pub(super) epoch: Epoch,
@@ -71,12 +73,13 @@ pub(super) fn spawn<K: Handlers>(
     let supervisor = hosting.supervisor(slot.shard)?;
     let durable = K::DURABLE.is_some();
     let activation = Activation {
+        place: Place::new(&slot.key, slot.shard),
         ctx: Ctx::new(hosting.clone(), &slot.key, slot.shard, durable),
         hosting: hosting.clone(),
         directory: directory.clone(),
         slot: slot.clone(),
         entity: None,
-        accepted: Vec::new(),
+        accepted: Arc::default(),
         version: 0,
         lane_activation: slot.activation,
         epoch: hosting.epoch(slot.shard)?,
@@ -246,7 +249,8 @@ pub(super) fn from_row<K: Handlers>(
         message: message.message,
         attempts: row.attempts,
         suspect: hosting.is_suspect(row.seq),
-        expires_at: message.expires_at,
+        timer: row.timer,
+        expired: row.expired,
     });
     if message.keyed {
         delivery.identify(message.message, K::OPTIONS.key_retention);

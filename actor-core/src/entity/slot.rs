@@ -82,7 +82,7 @@ pub(crate) struct Inner<K: Handlers> {
 }
 
 struct InFlight<K: Handlers> {
-    hash: i64,
+    hash: u64,
     waiters: Vec<Reply<K>>,
 }
 
@@ -169,7 +169,8 @@ impl<K: Handlers> Slot<K> {
         }
         // Before a durable entity's load, and while behind, SQL has the order: reading it finds the row.
         let unread = K::DURABLE.is_some() && inner.books.stale;
-        if !unread && !inner.books.rows_behind {
+        let timer = delivery.row.is_some_and(|row| row.timer);
+        if timer || !unread && !inner.books.rows_behind {
             inner.add_row(delivery, seq);
         }
         inner.poke();
@@ -325,7 +326,7 @@ impl<K: Handlers> Inner<K> {
 
     /// Queues a row that is new here, or notes that rows stay in SQL for want of room.
     pub(crate) fn add_row(&mut self, delivery: Delivery<K>, seq: i64) {
-        if seq <= self.books.last_row && self.books.rows.contains(&seq) {
+        if self.books.rows.contains(&seq) {
             return;
         }
         if self.load() >= K::OPTIONS.mailbox {
@@ -340,7 +341,9 @@ impl<K: Handlers> Inner<K> {
             return;
         }
         self.books.rows.insert(seq);
-        self.books.last_row = self.books.last_row.max(seq);
+        if !delivery.row.is_some_and(|row| row.timer) {
+            self.books.last_row = self.books.last_row.max(seq);
+        }
         self.push(delivery);
     }
 
@@ -454,7 +457,7 @@ impl<K: Handlers> Inner<K> {
     /// Forgets all rows: SQL is read again.
     pub(crate) fn drop_rows(&mut self) {
         let (queue, redo) = (std::mem::take(&mut self.queue), std::mem::take(&mut self.books.redo));
-        let (rows, queue): (Vec<_>, VecDeque<_>) =
+        let (rows, queue): (VecDeque<_>, VecDeque<_>) =
             queue.into_iter().partition(|delivery| delivery.row.is_some());
         let (redo_rows, redo): (Vec<_>, Vec<_>) =
             redo.into_iter().partition(|delivery| delivery.row.is_some());

@@ -19,7 +19,10 @@ use crate::{
     component::Registry,
     id::CallIds,
     shards::Shards,
-    store::{Announced, Lanes, Store},
+    store::{
+        Store,
+        lane::{Announced, LaneConfig, Lanes},
+    },
     supervise::NodeSupervisor,
     timers::Timers,
     topic::{Position, TopicEvent, Topics},
@@ -97,7 +100,7 @@ impl Hosting {
         }
         let suspect_up_to = if config.former_life_unclean {
             let last = config.store.read("last message", |connection| {
-                Box::pin(async move { crate::store::mailbox::last(connection).await })
+                Box::pin(async move { crate::store::mailbox::last_seq(connection).await })
             });
             last.await?
         } else {
@@ -133,7 +136,12 @@ impl Hosting {
                 topics.announce(&Arc::new(event.into()));
             }
         };
-        let lanes = Lanes::start(config.store, config.shards, config.rng, Box::new(announce));
+        let lanes = Lanes::start(LaneConfig::new(
+            config.store,
+            config.shards,
+            config.rng,
+            Arc::new(announce),
+        ));
         if hosting.lanes.set(lanes).is_err() {
             unreachable!("the hosting was just made");
         }
@@ -194,7 +202,10 @@ impl From<Announced> for TopicEvent {
     fn from(event: Announced) -> Self {
         Self {
             topic: event.topic,
-            position: Position { epoch: event.epoch, offset: event.offset },
+            position: Position {
+                epoch: event.epoch.cast_unsigned(),
+                offset: event.offset.cast_unsigned(),
+            },
             name: event.name,
             data: event.data,
         }
