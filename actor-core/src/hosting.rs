@@ -30,7 +30,7 @@ use crate::{
     clock::{Clock, Instant, Rng},
     entity::{Encoded, EventHandler, Handlers, Method},
     error::Refusal,
-    id::{CallIds, Epoch, EntityId, ShardId},
+    id::{CallIds, EntityId, Epoch, ShardId},
     mailbox::MailboxRow,
     meter::Meter,
     shards::Shards,
@@ -157,10 +157,12 @@ impl Hosting {
     /// `NotHosted` if the type was not added.
     pub fn host_of<T: 'static, H: Any + Send + Sync>(&self) -> Result<Arc<H>, Refusal> {
         let found = self.types.get(&TypeId::of::<T>()).cloned();
-        found.and_then(|hosted| hosted.downcast::<H>().ok()).ok_or_else(|| {
-            let name = std::any::type_name::<T>();
-            Refusal::NotHosted(format!("`{name}` is not hosted here: add it to `.host`").into())
-        })
+        found
+            .and_then(|hosted| hosted.downcast::<H>().ok())
+            .ok_or_else(|| {
+                let name = std::any::type_name::<T>();
+                Refusal::NotHosted(format!("`{name}` is not hosted here: add it to `.host`").into())
+            })
     }
 
     /// Returns the store.
@@ -170,7 +172,9 @@ impl Hosting {
 
     /// Returns the committer lanes.
     pub fn lanes(&self) -> &Lanes {
-        self.lanes.get().expect("set before the hosting is handed out")
+        self.lanes
+            .get()
+            .expect("set before the hosting is handed out")
     }
 
     /// Returns the shards this node owns.
@@ -229,9 +233,11 @@ impl Hosting {
     /// `Unavailable` if it does not, or its lease ran out.
     pub fn epoch(&self, shard: ShardId) -> Result<Epoch, Refusal> {
         let epoch = self.shards.epoch(shard);
-        epoch.filter(|_| self.shards.lease_holds(self.now())).ok_or_else(|| {
-            Refusal::Unavailable(format!("shard {shard} is not owned by this node").into())
-        })
+        epoch
+            .filter(|_| self.shards.lease_holds(self.now()))
+            .ok_or_else(|| {
+                Refusal::Unavailable(format!("shard {shard} is not owned by this node").into())
+            })
     }
 
     /// Returns a number no other activation on this node has.
@@ -262,15 +268,19 @@ impl Hosting {
         mut receiver: oneshot::Receiver<Result<T, Refusal>>,
         queued: Option<(Arc<crate::entity::slot::Slot<K>>, u64)>,
     ) -> Result<T, Refusal> {
-        let mut alarm = AlarmGuard { wheel: &*self.wheel, id: None };
+        let mut alarm = AlarmGuard {
+            wheel: &*self.wheel,
+            id: None,
+        };
         std::future::poll_fn(|cx| {
             use std::task::Poll;
             if let Poll::Ready(answer) = Pin::new(&mut receiver).poll(cx) {
                 return Poll::Ready(answer.unwrap_or_else(|_| Err(gone())));
             }
             if self.now() >= deadline {
-                let started =
-                    !queued.as_ref().is_some_and(|(slot, number)| slot.withdraw(*number));
+                let started = !queued
+                    .as_ref()
+                    .is_some_and(|(slot, number)| slot.withdraw(*number));
                 return Poll::Ready(Err(Refusal::Timeout { started }));
             }
             alarm.arm(deadline, cx.waker());
@@ -308,7 +318,10 @@ impl Hosting {
 
     /// Returns the supervisor of a shard, starting it on first use.
     pub fn supervisor(&self, shard: ShardId) -> Result<ActorCell, Refusal> {
-        let mut supervisors = self.supervisors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut supervisors = self
+            .supervisors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(cell) = supervisors.get(&shard) {
             return Ok(cell.clone());
         }
@@ -323,7 +336,10 @@ impl Hosting {
     }
 
     pub(crate) fn own(&self, task: tokio::task::JoinHandle<()>) {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+        self.tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(task);
     }
 }
 

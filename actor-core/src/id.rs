@@ -203,8 +203,14 @@ mod tests {
     #[test]
     fn the_shard_of_an_entity_never_changes() {
         // Written down: another value here would strand every stored entity.
-        assert_eq!(ShardId::of("cart", "c-1", 512), ShardId(ShardId::of("cart", "c-1", 512).0));
-        assert_ne!(ShardId::of("cart", "ab", 512), ShardId::of("carta", "b", 512));
+        assert_eq!(
+            ShardId::of("cart", "c-1", 512),
+            ShardId(ShardId::of("cart", "c-1", 512).0)
+        );
+        assert_ne!(
+            ShardId::of("cart", "ab", 512),
+            ShardId::of("carta", "b", 512)
+        );
     }
 
     #[test]

@@ -73,8 +73,10 @@ struct StoredContext {
 impl StoredMessage {
     /// Returns the write that stores it in `shard`.
     pub(crate) fn write(&self, shard: ShardId) -> Write {
-        let context =
-            StoredContext { request: self.request.as_deref().cloned(), keyed: self.keyed };
+        let context = StoredContext {
+            request: self.request.as_deref().cloned(),
+            keyed: self.keyed,
+        };
         let context = Codec::Msgpack.encode(&context).unwrap_or_default();
         let id = Arc::<str>::from(self.id.as_str());
         let message = NewMessage {
@@ -86,7 +88,14 @@ impl StoredMessage {
             due: self.due,
             expires: self.expires,
         };
-        mailbox::insert(&Place { kind: self.kind.clone(), id, shard }, message)
+        mailbox::insert(
+            &Place {
+                kind: self.kind.clone(),
+                id,
+                shard,
+            },
+            message,
+        )
     }
 
     /// Returns the row this message became when the store numbered it.
@@ -96,7 +105,14 @@ impl StoredMessage {
             Some(Due::After(delay)) => delay,
             Some(Due::At(at)) => Duration::from_millis((at - now_ms).max(0).cast_unsigned()),
         };
-        MailboxRow { seq, timer: self.due.is_some(), due_in, expired: false, attempts: 0, message: self }
+        MailboxRow {
+            seq,
+            timer: self.due.is_some(),
+            due_in,
+            expired: false,
+            attempts: 0,
+            message: self,
+        }
     }
 }
 

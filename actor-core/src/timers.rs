@@ -46,7 +46,10 @@ impl Timers {
         if due.rows.len() >= TIMERS_MAX || due.times.contains_key(&row.seq) {
             return;
         }
-        let first = due.rows.first_key_value().is_none_or(|((first, _), _)| at < *first);
+        let first = due
+            .rows
+            .first_key_value()
+            .is_none_or(|((first, _), _)| at < *first);
         due.times.insert(row.seq, at);
         due.rows.insert((at, row.seq), row);
         drop(due);
@@ -57,7 +60,11 @@ impl Timers {
 
     /// Returns the number of timers in memory.
     pub fn len(&self) -> usize {
-        self.due.lock().unwrap_or_else(PoisonError::into_inner).rows.len()
+        self.due
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .rows
+            .len()
     }
 
     /// Says whether there is none.

@@ -77,17 +77,32 @@ impl Topics {
     /// Starts listening to `topic` from now on.
     pub fn listen(self: &Arc<Self>, topic: &str) -> Subscription {
         let (sender, events) = mpsc::channel(SUBSCRIBER_QUEUE);
-        let (id, topic) = (self.next_id.fetch_add(1, Ordering::Relaxed), Arc::<str>::from(topic));
-        self.lock().entry(topic.clone()).or_default().insert(id, sender);
+        let (id, topic) = (
+            self.next_id.fetch_add(1, Ordering::Relaxed),
+            Arc::<str>::from(topic),
+        );
+        self.lock()
+            .entry(topic.clone())
+            .or_default()
+            .insert(id, sender);
         self.count.fetch_add(1, Ordering::Relaxed);
-        Subscription { topics: self.clone(), topic, id, events, seen: Position::default() }
+        Subscription {
+            topics: self.clone(),
+            topic,
+            id,
+            events,
+            seen: Position::default(),
+        }
     }
 
     /// Tells every listener of the event's topic. Never waits: a full queue cuts its listener off.
     pub fn announce(&self, event: &Arc<TopicEvent>) {
-        self.lock_epochs().insert(event.topic.clone(), event.position.epoch);
+        self.lock_epochs()
+            .insert(event.topic.clone(), event.position.epoch);
         let mut listeners = self.lock();
-        let Some(of_topic) = listeners.get_mut(&event.topic) else { return };
+        let Some(of_topic) = listeners.get_mut(&event.topic) else {
+            return;
+        };
         of_topic.retain(|_, sender| {
             let told = sender.try_send(event.clone()).is_ok();
             if !told {
@@ -110,7 +125,10 @@ impl Topics {
 
     /// Returns each topic that has listeners, with their number.
     pub fn counts(&self) -> BTreeMap<Arc<str>, usize> {
-        self.lock().iter().map(|(topic, of_topic)| (topic.clone(), of_topic.len())).collect()
+        self.lock()
+            .iter()
+            .map(|(topic, of_topic)| (topic.clone(), of_topic.len()))
+            .collect()
     }
 
     /// Returns the number of live subscriptions.
@@ -121,7 +139,9 @@ impl Topics {
     fn lock(
         &self,
     ) -> MutexGuard<'_, BTreeMap<Arc<str>, BTreeMap<u64, mpsc::Sender<Arc<TopicEvent>>>>> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

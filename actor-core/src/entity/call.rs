@@ -37,7 +37,11 @@ pub struct EntityRef<K: Handlers> {
 
 impl<K: Handlers> EntityRef<K> {
     pub(crate) fn new(client: Client, id: EntityId) -> Self {
-        Self { directory: client.hosting.host_of::<K, Directory<K>>(), client, id }
+        Self {
+            directory: client.hosting.host_of::<K, Directory<K>>(),
+            client,
+            id,
+        }
     }
 
     /// Returns the id.
@@ -154,7 +158,10 @@ impl<'a, K: Handlers, T, E> Call<'a, K, T, E> {
     pub async fn cast(self) -> Result<(), CallError<Infallible>> {
         let directory = self.target.directory.as_ref().map_err(Clone::clone)?;
         let (client, id) = (&self.target.client, &self.target.id);
-        let in_commit = client.origin.as_ref().is_some_and(|origin| origin.effects.is_some());
+        let in_commit = client
+            .origin
+            .as_ref()
+            .is_some_and(|origin| origin.effects.is_some());
         if !(in_commit || self.stored || self.due.is_some() || K::DURABLE.is_some()) {
             return client.cast(directory, id, self.args, self.call).await;
         }
@@ -184,7 +191,10 @@ impl<'a, K: Handlers, T, E> IntoFuture for Call<'a, K, T, E> {
             deadline: hosting.deadline(self.timeout),
             call: self.call,
             state: State::Unsent(Some(self.args)),
-            alarm: AlarmGuard { wheel: hosting.wheel(), id: None },
+            alarm: AlarmGuard {
+                wheel: hosting.wheel(),
+                id: None,
+            },
             again: None,
         }
     }
@@ -252,9 +262,12 @@ impl<K: Handlers, T, E> CallFuture<'_, K, T, E> {
                     return Poll::Ready(answer.unwrap_or_else(|_| Err(gone())).map(Some));
                 }
                 if self.alarm.id.is_some() && self.target.client.hosting.now() >= self.deadline {
-                    let withdrawn =
-                        queued.as_ref().is_some_and(|(slot, number)| slot.withdraw(*number));
-                    return Poll::Ready(Err(Refusal::Timeout { started: !withdrawn }));
+                    let withdrawn = queued
+                        .as_ref()
+                        .is_some_and(|(slot, number)| slot.withdraw(*number));
+                    return Poll::Ready(Err(Refusal::Timeout {
+                        started: !withdrawn,
+                    }));
                 }
                 self.alarm.arm(self.deadline, cx.waker());
                 Poll::Pending
@@ -333,7 +346,11 @@ impl Client {
         }
         if let Some(call) = identity {
             let keyed = derived.is_none();
-            let keep = if keyed { K::OPTIONS.key_retention } else { super::UNKEYED_RETENTION };
+            let keep = if keyed {
+                K::OPTIONS.key_retention
+            } else {
+                super::UNKEYED_RETENTION
+            };
             delivery.identify(call, keep);
         }
         Ok(delivery)
@@ -378,7 +395,9 @@ impl Client {
             message: call.map_or_else(fresh, scoped),
             method: K::METHODS[K::method(args)].name.into(),
             codec: Codec::Msgpack,
-            args: K::encode_args(args, Codec::Msgpack).map_err(unwritable)?.into(),
+            args: K::encode_args(args, Codec::Msgpack)
+                .map_err(unwritable)?
+                .into(),
             request: self.request.clone(),
             due: None,
             expires: None,

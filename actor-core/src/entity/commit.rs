@@ -20,7 +20,7 @@ use crate::{
     mailbox::{Effect, MailboxRow, StoredMessage},
     meter::CallOutcome,
     store::{
-        StoreError,
+        StoreError, Value,
         entities::{self, Place, State, StateRow},
         lane::{Item, Verdict, Write},
         mailbox,
@@ -53,7 +53,11 @@ impl<K: Handlers> Activation<K> {
     /// A handler returned: decides what is stored and hands it to the lane, or answers at once.
     pub(super) fn finish(&mut self, delivery: Delivery<K>, outcome: K::Outcome) {
         let ok = K::is_ok(&outcome);
-        let effects = if ok { self.ctx.take_effects() } else { Vec::new() };
+        let effects = if ok {
+            self.ctx.take_effects()
+        } else {
+            Vec::new()
+        };
         let encoded = match self.encoded_reply(&delivery, &outcome) {
             Ok(encoded) => encoded,
             Err(refusal) => return self.undo(delivery, refusal),
@@ -89,7 +93,15 @@ impl<K: Handlers> Activation<K> {
         let (base, state) = (self.version, Arc::<[u8]>::from(bytes));
         self.version += 1;
         self.accepted = state.clone();
-        entities::store(&self.place, State { version: self.version, base, shape, state })
+        entities::store(
+            &self.place,
+            State {
+                version: self.version,
+                base,
+                shape,
+                state,
+            },
+        )
     }
 
     /// Writes the outcome down if anybody may ask for it again.
@@ -119,17 +131,22 @@ impl<K: Handlers> Activation<K> {
     ) {
         let mut reply_write = None;
         let answered_by_row = K::METHODS[delivery.method].writes || delivery.row.is_some();
-        if let (Some(identity), Some(encoded), true) =
-            (delivery.identity, &encoded, answered_by_row || !effects.is_empty())
-        {
+        if let (Some(identity), Some(encoded), true) = (
+            delivery.identity,
+            &encoded,
+            answered_by_row || !effects.is_empty(),
+        ) {
             reply_write = Some(writes.len());
-            writes.push(replies::store(&self.place, Reply {
-                id: identity.id,
-                hash: identity.hash,
-                ok: encoded.ok,
-                outcome: encoded.bytes.as_slice().into(),
-                keep: identity.keep,
-            }));
+            writes.push(replies::store(
+                &self.place,
+                Reply {
+                    id: identity.id,
+                    hash: identity.hash,
+                    ok: encoded.ok,
+                    outcome: encoded.bytes.as_slice().into(),
+                    keep: identity.keep,
+                },
+            ));
         }
         if let Some(row) = delivery.row {
             writes.push(mailbox::delete(row.seq));
@@ -138,7 +155,7 @@ impl<K: Handlers> Activation<K> {
         if writes.is_empty() {
             return self.answer_after_commits(delivery, outcome, encoded);
         }
-        let bytes = writes.iter().map(Write::size).sum();
+        let bytes = writes.iter().map(size).sum();
         let sequence = self.slot.lock().submitted(bytes);
         let pending = Pending {
             hosting: self.hosting.clone(),
@@ -171,8 +188,11 @@ impl<K: Handlers> Activation<K> {
         outcome: K::Outcome,
         encoded: Option<Encoded>,
     ) {
-        let (slot, hosting, directory) =
-            (self.slot.clone(), self.hosting.clone(), self.directory.clone());
+        let (slot, hosting, directory) = (
+            self.slot.clone(),
+            self.hosting.clone(),
+            self.directory.clone(),
+        );
         let reply = Box::new(move |committed: Result<(), ()>| {
             if committed.is_err() {
                 return run_again(&slot, delivery, "an earlier commit failed");
@@ -264,7 +284,9 @@ impl<K: Handlers> Activation<K> {
             let state = match &row {
                 None => Ok(K::create()),
                 Some(row) if row.shape > durable.version => Err(format!(
-                    "it has version {}, this program knows {}", row.shape, durable.version)),
+                    "it has version {}, this program knows {}",
+                    row.shape, durable.version
+                )),
                 Some(row) => (durable.load)(&row.state).map_err(|error| error.to_string()),
             };
             match state {
@@ -282,9 +304,11 @@ impl<K: Handlers> Activation<K> {
         let mut rows = Vec::with_capacity(stored.len());
         for message in stored {
             let seq = message.seq;
-            let read = MailboxRow::read(message).map_err(|error| error.to_string()).and_then(|row| {
-                from_row::<K>(&self.hosting, &row).map_err(|refusal| refusal.to_string())
-            });
+            let read = MailboxRow::read(message)
+                .map_err(|error| error.to_string())
+                .and_then(|row| {
+                    from_row::<K>(&self.hosting, &row).map_err(|refusal| refusal.to_string())
+                });
             match read {
                 Ok(delivery) => rows.push((delivery, seq)),
                 Err(why) => self.hosting.bury_row(self.slot.shard, seq, &why),
@@ -300,10 +324,15 @@ impl<K: Handlers> Activation<K> {
 
     /// The stored state cannot be read: its calls end, its rows are counted, nothing else suffers.
     async fn unreadable(&mut self, why: &str, stored: Vec<mailbox::Message>) {
-        let text = format!("the stored state of {} cannot be read: {why}", self.slot.key);
+        let text = format!(
+            "the stored state of {} cannot be read: {why}",
+            self.slot.key
+        );
         tracing::error!(entity = %self.slot.key, why, "a stored state cannot be read");
         for row in stored {
-            self.hosting.row_failed(self.slot.shard, row.seq, row.attempts, &text).await;
+            self.hosting
+                .row_failed(self.slot.shard, row.seq, row.attempts, &text)
+                .await;
         }
         for delivery in self.slot.close() {
             self.refuse(delivery, Refusal::Crashed(text.as_str().into()));
@@ -335,7 +364,11 @@ impl<K: Handlers> Activation<K> {
         let Some(row) = &mut delivery.row else { return };
         let (seq, attempts) = (row.seq, row.attempts);
         row.attempts += 1;
-        if self.hosting.row_failed(self.slot.shard, seq, attempts, &error).await {
+        if self
+            .hosting
+            .row_failed(self.slot.shard, seq, attempts, &error)
+            .await
+        {
             self.slot.lock().row_done(seq);
         } else {
             // Back to the front: later messages of the same sender must not overtake it.
@@ -382,12 +415,15 @@ impl<K: Handlers> Pending<K> {
             self.slot.lock().row_done(row.seq);
         }
         count(&self.directory, &self.delivery, &self.outcome);
-        self.slot.settle(self.delivery, Settled::Done(self.outcome, self.encoded));
+        self.slot
+            .settle(self.delivery, Settled::Done(self.outcome, self.encoded));
     }
 
     /// An earlier run of the same call was stored: its outcome is the answer, this run's is dropped.
     fn already_done(self) {
-        let Some(identity) = self.delivery.identity else { return };
+        let Some(identity) = self.delivery.identity else {
+            return;
+        };
         if let Some(row) = self.delivery.row {
             self.slot.lock().row_done(row.seq);
             self.hosting.drop_row(self.slot.shard, row.seq);
@@ -402,7 +438,10 @@ impl<K: Handlers> Pending<K> {
                 Ok(Some(stored)) if stored.hash != identity.hash => {
                     Settled::Refused(Refusal::KeyReused)
                 }
-                Ok(Some(stored)) => Settled::Stored(Encoded { ok: stored.ok, bytes: stored.outcome }),
+                Ok(Some(stored)) => Settled::Stored(Encoded {
+                    ok: stored.ok,
+                    bytes: stored.outcome,
+                }),
                 // It expired between the two statements, or the store is in trouble: ask again.
                 Ok(None) => Settled::Refused(Refusal::Unavailable("the reply expired".into())),
                 Err(error) => Settled::Refused(error.refusal()),
@@ -421,7 +460,9 @@ impl<K: Handlers> Pending<K> {
         if self.delivery.row.is_some() || self.delivery.identity.is_some() {
             return run_again(&self.slot, self.delivery, "the commit's end is unknown");
         }
-        self.directory.meter.call(self.delivery.method, CallOutcome::Refused);
+        self.directory
+            .meter
+            .call(self.delivery.method, CallOutcome::Refused);
         let why = Refusal::UnknownOutcome(format!("the commit's end is unknown: {error}").into());
         self.slot.settle(self.delivery, Settled::Refused(why));
     }
@@ -430,8 +471,11 @@ impl<K: Handlers> Pending<K> {
         if self.delivery.row.is_some() {
             return run_again(&self.slot, self.delivery, "the store refused it");
         }
-        self.directory.meter.call(self.delivery.method, CallOutcome::Refused);
-        self.slot.settle(self.delivery, Settled::Refused(error.refusal()));
+        self.directory
+            .meter
+            .call(self.delivery.method, CallOutcome::Refused);
+        self.slot
+            .settle(self.delivery, Settled::Refused(error.refusal()));
     }
 }
 
@@ -450,8 +494,20 @@ fn run_again<K: Handlers>(slot: &Shared<K>, mut delivery: Delivery<K>, why: &str
 }
 
 fn count<K: Handlers>(directory: &Directory<K>, delivery: &Delivery<K>, outcome: &K::Outcome) {
-    let column = if K::is_ok(outcome) { CallOutcome::Ok } else { CallOutcome::Rejected };
+    let column = if K::is_ok(outcome) {
+        CallOutcome::Ok
+    } else {
+        CallOutcome::Rejected
+    };
     directory.meter.call(delivery.method, column);
+}
+
+/// Returns about how many bytes a write holds in memory until its commit.
+fn size(write: &Write) -> usize {
+    match write {
+        Write::Row { values, .. } => values.iter().map(Value::size).sum(),
+        Write::Event { data, .. } => data.len(),
+    }
 }
 
 /// States above this cost noticeably: each message writes the whole state.
@@ -460,7 +516,11 @@ const STATE_BYTES_LARGE: usize = 64 * 1024;
 fn warn_if_large(kind: &'static str, bytes: usize) {
     if bytes > STATE_BYTES_LARGE {
         crate::telemetry::once(kind, || {
-            tracing::warn!(kind, bytes, "a state is large: every message writes all of it");
+            tracing::warn!(
+                kind,
+                bytes,
+                "a state is large: every message writes all of it"
+            );
         });
     }
 }

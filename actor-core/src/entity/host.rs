@@ -20,14 +20,8 @@ use super::{
     slot::{Next, Settled, Shared},
 };
 use crate::{
-    context::Ctx,
-    error::Refusal,
-    hosting::Hosting,
-    id::Epoch,
-    mailbox::MailboxRow,
-    meter::CallOutcome,
-    store::entities::Place,
-    wheel::Alarm,
+    context::Ctx, error::Refusal, hosting::Hosting, id::Epoch, mailbox::MailboxRow,
+    meter::CallOutcome, store::entities::Place, wheel::Alarm,
 };
 
 /// The first pause before a reload after a panic; it doubles up to [`BACKOFF_MAX`].
@@ -90,7 +84,9 @@ pub(super) fn spawn<K: Handlers>(
             slot.lock().attach(actor);
             Ok(())
         }
-        Err(error) => Err(Refusal::Unavailable(format!("cannot host the entity: {error}").into())),
+        Err(error) => Err(Refusal::Unavailable(
+            format!("cannot host the entity: {error}").into(),
+        )),
     }
 }
 
@@ -131,7 +127,10 @@ impl<K: Handlers> Actor for EntityHost<K> {
 
 impl<K: Handlers> Activation<K> {
     async fn run(&mut self, mut delivery: Delivery<K>) {
-        if delivery.deadline.is_some_and(|deadline| deadline <= self.hosting.now()) {
+        if delivery
+            .deadline
+            .is_some_and(|deadline| deadline <= self.hosting.now())
+        {
             return self.refuse(delivery, Refusal::Timeout { started: false });
         }
         if delivery.row.is_some() && !self.may_run_row(&mut delivery).await {
@@ -143,7 +142,8 @@ impl<K: Handlers> Activation<K> {
         let args = delivery.args.take().expect("just armed");
         let row = delivery.row.map(|row| row.message);
         let message = row.or(delivery.identity.map(|identity| identity.id));
-        self.ctx.turn(message, delivery.request.clone(), delivery.parent.clone());
+        self.ctx
+            .turn(message, delivery.request.clone(), delivery.parent.clone());
         let entity = self.entity.as_mut().expect("the slot loads before it runs");
         match caught(entity.handle(args, &mut self.ctx)).await {
             Ok(outcome) => self.finish(delivery, outcome),
@@ -200,7 +200,12 @@ impl<K: Handlers> Activation<K> {
 
 impl<K: Handlers> Drop for Activation<K> {
     fn drop(&mut self) {
-        for delivery in self.slot.close().into_iter().chain(self.slot.lock().drain()) {
+        for delivery in self
+            .slot
+            .close()
+            .into_iter()
+            .chain(self.slot.lock().drain())
+        {
             let why = Refusal::Unavailable("the entity's activation ended".into());
             self.slot.settle(delivery, Settled::Refused(why));
         }

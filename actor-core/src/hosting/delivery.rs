@@ -105,11 +105,17 @@ impl Hosting {
         };
         let mut writes = Vec::new();
         let sends = self.effect_writes(vec![effect], &mut writes);
-        let event = writes.iter().position(|write| matches!(write, Write::Event { .. }));
+        let event = writes
+            .iter()
+            .position(|write| matches!(write, Write::Event { .. }));
         match self.commit(shard, writes).await? {
             Verdict::Committed(numbers) => {
-                let number =
-                    |write: usize| numbers.iter().find(|(index, _)| *index == write).map(|n| n.1);
+                let number = |write: usize| {
+                    numbers
+                        .iter()
+                        .find(|(index, _)| *index == write)
+                        .map(|n| n.1)
+                };
                 let now = self.store.now_ms();
                 for (write, message) in sends {
                     if let Some(seq) = number(write) {
@@ -123,12 +129,12 @@ impl Hosting {
             // The same message is stored already: that is what the sender wanted.
             Verdict::Conflict { .. } => Ok(Position::default()),
             Verdict::Failed(error) => Err(error.refusal()),
-            Verdict::Unclear(error) => {
-                Err(Refusal::UnknownOutcome(format!("whether it is stored: {error}").into()))
-            }
-            Verdict::Fenced | Verdict::Refused => {
-                Err(Refusal::Unavailable(format!("shard {shard} changed its owner").into()))
-            }
+            Verdict::Unclear(error) => Err(Refusal::UnknownOutcome(
+                format!("whether it is stored: {error}").into(),
+            )),
+            Verdict::Fenced | Verdict::Refused => Err(Refusal::Unavailable(
+                format!("shard {shard} changed its owner").into(),
+            )),
         }
     }
 
@@ -206,7 +212,10 @@ impl Hosting {
         let (hosting, error) = (self.clone(), error.to_owned());
         tracing::warn!(seq, error, "a stored message goes to the dead letters");
         self.spawn(async move {
-            match hosting.commit(shard, dead_letters::bury(seq, &error).into()).await {
+            match hosting
+                .commit(shard, dead_letters::bury(seq, &error).into())
+                .await
+            {
                 Ok(Verdict::Committed(_)) => {
                     metrics::counter!("actor_dead_letters_total", "what" => "message").increment(1);
                 }
@@ -220,7 +229,10 @@ impl Hosting {
         let hosting = self.clone();
         self.spawn(async move {
             let dropped = hosting.commit(shard, vec![mailbox::delete(seq)]).await;
-            if !matches!(dropped, Ok(Verdict::Committed(_) | Verdict::Conflict { .. })) {
+            if !matches!(
+                dropped,
+                Ok(Verdict::Committed(_) | Verdict::Conflict { .. })
+            ) {
                 tracing::warn!(seq, ?dropped, "a finished message could not be deleted");
             }
         });
@@ -228,7 +240,11 @@ impl Hosting {
 
     /// Returns the shards this node owns.
     pub(super) fn owned(&self) -> Vec<ShardId> {
-        self.shards.owned().into_iter().map(|(shard, _)| shard).collect()
+        self.shards
+            .owned()
+            .into_iter()
+            .map(|(shard, _)| shard)
+            .collect()
     }
 
     /// Reads ready rows after `after` and hands on those that are not in memory. Returns where the
@@ -240,9 +256,7 @@ impl Hosting {
         for _ in 0..POLL_PAGES {
             let shards = self.owned();
             let rows = self.store.read("ready messages", move |connection| {
-                Box::pin(async move {
-                    mailbox::ready(connection, &shards, after, POLL_ROWS).await
-                })
+                Box::pin(async move { mailbox::ready(connection, &shards, after, POLL_ROWS).await })
             });
             let rows = rows.await?;
             let full = rows.len() == POLL_ROWS as usize;

@@ -41,7 +41,9 @@ impl Hosting {
             }
         }
         if left == 0 {
-            return Err(Refusal::Overloaded { retry_after: RETRY_AFTER });
+            return Err(Refusal::Overloaded {
+                retry_after: RETRY_AFTER,
+            });
         }
         Ok(())
     }

@@ -44,7 +44,9 @@ impl Resources {
 
     /// Returns the value of this type.
     pub fn get<T: Any + Send + Sync>(&self) -> Option<&T> {
-        self.0.get(&TypeId::of::<T>()).and_then(|value| value.downcast_ref())
+        self.0
+            .get(&TypeId::of::<T>())
+            .and_then(|value| value.downcast_ref())
     }
 }
 
@@ -168,7 +170,11 @@ impl Hosting {
         self.draining.store(true, Ordering::SeqCst);
         let deadline = self.now() + within;
         loop {
-            let busy: usize = self.kinds.values().map(|kind| kind.stats().mailbox_depth).sum();
+            let busy: usize = self
+                .kinds
+                .values()
+                .map(|kind| kind.stats().mailbox_depth)
+                .sum();
             if busy == 0 || self.now() >= deadline {
                 return busy;
             }
@@ -184,11 +190,15 @@ impl Hosting {
             hosted.stop_shard(None);
         }
         self.lanes().stop().await;
-        for task in std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner)) {
+        for task in std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner))
+        {
             task.abort();
         }
         self.root.kill();
-        let supervisors = self.supervisors.lock().unwrap_or_else(PoisonError::into_inner);
+        let supervisors = self
+            .supervisors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         for supervisor in supervisors.values() {
             for child in supervisor.get_children() {
                 child.kill();

@@ -64,14 +64,14 @@ impl Hosting {
     pub async fn stuck(&self) -> Result<usize, StoreError> {
         let shards = self.owned();
         let rows = self.store.read("stuck messages", move |connection| {
-            Box::pin(async move {
-                mailbox::overdue(connection, &shards, STUCK_AFTER, STUCK_ROWS).await
-            })
+            Box::pin(
+                async move { mailbox::overdue(connection, &shards, STUCK_AFTER, STUCK_ROWS).await },
+            )
         });
         let stuck = |row: &mailbox::Message| {
-            self.kinds.get(&*row.kind).is_some_and(|hosted| {
-                !hosted.holds(&EntityId::from(row.entity.as_str()), row.seq)
-            })
+            self.kinds
+                .get(&*row.kind)
+                .is_some_and(|hosted| !hosted.holds(&EntityId::from(row.entity.as_str()), row.seq))
         };
         Ok(rows.await?.iter().filter(|row| stuck(row)).count())
     }

@@ -2,7 +2,9 @@
 //!
 //! Not here: errors of calls; the host turns a [`StoreError`] into a `CallError`.
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, time::Duration};
+
+use crate::error::Refusal;
 
 /// What a failed statement or transaction means for whoever asked for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +58,19 @@ impl StoreError {
     /// Returns what it means for the caller.
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
+    }
+
+    /// Returns what a caller is told whose call met this error.
+    pub fn refusal(&self) -> Refusal {
+        let text = format!("the store: {self}").into();
+        match self.kind {
+            StoreErrorKind::Data | StoreErrorKind::Bug => Refusal::Crashed(text),
+            StoreErrorKind::Unclear => Refusal::UnknownOutcome(text),
+            StoreErrorKind::Overloaded => Refusal::Overloaded {
+                retry_after: Duration::from_millis(100),
+            },
+            _ => Refusal::Unavailable(text),
+        }
     }
 
     /// Says whether certainly nothing was stored.

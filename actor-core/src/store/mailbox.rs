@@ -330,6 +330,18 @@ pub async fn overdue(
     c.query(&OVERDUE, values).await?.iter().map(read).collect()
 }
 
+const LAST_SEQ: Sql = Sql::same("SELECT COALESCE(MAX(seq), 0) FROM mailbox");
+
+/// Returns the highest number in the mailbox; 0 if it is empty.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn last_seq(c: &mut Connection) -> Result<i64, StoreError> {
+    c.query_one(&LAST_SEQ, vec![])
+        .await?
+        .map_or(Ok(0), |row| row.int(0))
+}
+
 /// How much waits in the mailbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

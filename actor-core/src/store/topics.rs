@@ -141,6 +141,19 @@ pub async fn since(
     })
 }
 
+/// Returns where a topic is now, as a page without events.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn now(c: &mut Connection, topic: &str) -> Result<Page, StoreError> {
+    let position = position(c, topic).await?;
+    Ok(Page {
+        position,
+        recovered: true,
+        events: Vec::new(),
+    })
+}
+
 const TRIM: Sql = Sql::same(
     "DELETE FROM events WHERE topic = $1 AND event_offset <=
        (SELECT last_offset FROM streams WHERE topic = $1) - $2",
