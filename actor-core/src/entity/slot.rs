@@ -359,12 +359,14 @@ impl<K: Handlers> Inner<K> {
         number
     }
 
-    /// Queues a row that is new here, or notes that rows stay in SQL for want of room.
+    /// Queues a row that is new here, or notes that rows stay in SQL for want of room. Rows take
+    /// half of the mailbox at most, so that a backlog does not keep callers out.
     pub(crate) fn add_row(&mut self, delivery: Delivery<K>, seq: i64) {
         if self.books.rows.contains(&seq) {
             return;
         }
-        if self.load() >= K::OPTIONS.mailbox {
+        let full = self.load() >= K::OPTIONS.mailbox;
+        if full || self.books.rows.len() >= K::OPTIONS.mailbox.div_ceil(2) {
             self.books.rows_behind = true;
             return;
         }
@@ -389,7 +391,8 @@ impl<K: Handlers> Inner<K> {
 
     /// Says whether it is time to fetch rows that were left in SQL.
     fn wants_rows(&self) -> bool {
-        self.books.rows_behind && self.load() <= K::OPTIONS.mailbox / 2
+        let room = self.load() < K::OPTIONS.mailbox;
+        self.books.rows_behind && room && self.books.rows.len() <= K::OPTIONS.mailbox / 4
     }
 
     /// A plain `fn` may run ahead of its entity's commits; an `async fn` may not, because what it
@@ -477,8 +480,14 @@ impl<K: Handlers> Inner<K> {
 
     /// The state was read: what must run again goes first, in its old order, then the rows.
     pub(crate) fn loaded(&mut self, rows: Vec<(Delivery<K>, i64)>, more: bool) {
-        self.books.stale = false;
+        let first = std::mem::take(&mut self.books.stale);
         self.books.rows_behind = false;
+        // What was stored before this activation is older than the calls that woke it.
+        let calls = if first {
+            std::mem::take(&mut self.queue)
+        } else {
+            VecDeque::new()
+        };
         let mut redo = std::mem::take(&mut self.books.redo);
         redo.sort_by_key(|delivery| delivery.number);
         for delivery in redo.into_iter().rev() {
@@ -486,7 +495,11 @@ impl<K: Handlers> Inner<K> {
         }
         for (delivery, seq) in rows {
             self.add_row(delivery, seq);
+            if self.books.rows_behind {
+                break; // A later one must not overtake it.
+            }
         }
+        self.queue.extend(calls);
         self.books.rows_behind |= more;
     }
 
