@@ -157,6 +157,7 @@ impl<K: Handlers> Slot<K> {
             earlier
                 .waiters
                 .push(std::mem::replace(&mut delivery.reply, Reply::Nobody));
+            inner.extend_deadline(identity.id, delivery.deadline);
             return Admission::Joined;
         }
         if inner.load() >= K::OPTIONS.mailbox {
@@ -196,13 +197,15 @@ impl<K: Handlers> Slot<K> {
         else {
             return false;
         };
-        let delivery = inner.queue.remove(at).expect("the position was just found");
-        let waiters = delivery
-            .identity
-            .and_then(|identity| inner.in_flight.remove(&identity.id));
-        drop(inner);
-        for waiter in waiters.into_iter().flat_map(|joined| joined.waiters) {
-            waiter.refuse(Refusal::Timeout { started: false });
+        let identity = inner.queue[at].identity;
+        let joined =
+            identity.and_then(|identity| inner.in_flight.get_mut(&identity.id)?.waiters.pop());
+        if let Some(waiter) = joined {
+            // Somebody else still waits for the same call: it stays, in their name.
+            inner.queue[at].reply = waiter;
+        } else {
+            let delivery = inner.queue.remove(at).expect("the position was just found");
+            inner.forget_identity(&delivery);
         }
         true
     }
@@ -328,6 +331,15 @@ impl<K: Handlers> Inner<K> {
 
     fn is_idle(&self) -> bool {
         self.load() == 0 && !self.poked && self.books.redo.is_empty()
+    }
+
+    /// A repeat joined a queued call: it may run until the later of their deadlines.
+    fn extend_deadline(&mut self, id: CallId, deadline: Option<Instant>) {
+        let same =
+            |queued: &&mut Delivery<K>| queued.identity.is_some_and(|identity| identity.id == id);
+        if let Some(queued) = self.queue.iter_mut().find(same) {
+            queued.deadline = queued.deadline.zip(deadline).map(|(a, b)| a.max(b));
+        }
     }
 
     fn push(&mut self, mut delivery: Delivery<K>) -> u64 {
