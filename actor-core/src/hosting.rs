@@ -131,6 +131,10 @@ pub struct Hosting {
     residents_max: usize,
     activations: AtomicU64,
     draining: AtomicBool,
+    /// Rows stay in SQL for want of room.
+    held: AtomicBool,
+    /// Rows that stayed in SQL may fit now.
+    room: tokio::sync::Notify,
     /// Rows up to this one were found after an unclean end of the former life.
     suspect_up_to: i64,
     tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
