@@ -353,6 +353,11 @@ impl Hosting {
         Ok(cell)
     }
 
+    /// Returns the supervisor of everything on this node; what is linked to it ends with the node.
+    pub fn root(&self) -> &ActorCell {
+        &self.root
+    }
+
     /// Says whether rows up to `seq` may have killed the node's former life.
     pub fn is_suspect(&self, seq: i64) -> bool {
         seq <= self.suspect_up_to
