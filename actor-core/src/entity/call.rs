@@ -346,6 +346,7 @@ impl Client {
         deadline: Option<Instant>,
         call: Option<CallId>,
     ) -> Result<Delivery<K>, Refusal> {
+        self.accepting()?;
         let mut delivery = Delivery::new(args, reply);
         delivery.deadline = deadline;
         delivery.request.clone_from(&self.request);
@@ -393,6 +394,7 @@ impl Client {
             let routed = self.routed(invocation, directory.role())?;
             return router.invoke(routed).await.map(drop);
         }
+        self.accepting()?;
         let mut delivery = Delivery::new(args, Reply::Nobody);
         delivery.request.clone_from(&self.request);
         directory.admit(&self.hosting, id, delivery).map(drop)
@@ -443,6 +445,14 @@ impl Client {
         })
     }
 
+    /// A draining node takes no new work, but lets what runs reach its end, calls included.
+    fn accepting(&self) -> Result<(), Refusal> {
+        if self.origin.is_some() {
+            return Ok(());
+        }
+        self.hosting.accepting()
+    }
+
     /// Stores a message, or keeps it for the commit of the handler that sends it.
     pub(crate) async fn send(&self, message: StoredMessage) -> Result<(), Refusal> {
         let effect = Effect::Send(message);
@@ -451,7 +461,10 @@ impl Client {
                 Ok(()) => Ok(()),
                 Err(effect) => self.hosting.commit_effect(effect).await.map(drop),
             },
-            None => self.hosting.commit_effect(effect).await.map(drop),
+            None => {
+                self.accepting()?;
+                self.hosting.commit_effect(effect).await.map(drop)
+            }
         }
     }
 }

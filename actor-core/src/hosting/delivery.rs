@@ -105,9 +105,7 @@ impl Hosting {
     /// # Errors
     /// `Unavailable` if it is not the owner; what the store answers otherwise.
     pub async fn commit_here(self: &Arc<Self>, effect: Effect) -> Result<Position, Refusal> {
-        self.accepting()?;
         let (kind, id) = effect.target();
-        let shard = self.shard_of(kind, id);
         let topic = match &effect {
             Effect::Announce(announcement) => Some(announcement.topic.clone()),
             Effect::Send(_) => None,
