@@ -106,6 +106,7 @@ impl Hosting {
     /// `Unavailable` if it is not the owner; what the store answers otherwise.
     pub async fn commit_here(self: &Arc<Self>, effect: Effect) -> Result<Position, Refusal> {
         let (kind, id) = effect.target();
+        let shard = self.shard_of(kind, id);
         let topic = match &effect {
             Effect::Announce(announcement) => Some(announcement.topic.clone()),
             Effect::Send(_) => None,
