@@ -76,7 +76,6 @@ impl<K: Handlers> Directory<K> {
         if !id.is_valid() {
             return Err(Refusal::Decode("an entity id has 1 to 512 bytes".into()));
         }
-        hosting.accepting()?;
         let shard = hosting.shard_of(K::KIND, id.as_str());
         hosting.epoch(shard)?;
         hosting.make_room()?;
@@ -174,7 +173,7 @@ impl<K: Handlers> Directory<K> {
         loop {
             let args = Self::decode(method, invocation.codec, &invocation.args)?;
             let (sender, receiver) = oneshot::channel();
-            let reply = Reply::Wire(invocation.codec, sender);
+            let reply = Reply::Wire(invocation.reply, sender);
             let delivery = client.delivery::<K>(
                 &invocation.id,
                 args,
