@@ -13,9 +13,10 @@ use crate::{
     entity::{Encoded, EntityRef, Handlers},
     error::Refusal,
     event::Event,
-    hosting::Hosting,
+    hosting::{Hosting, Role},
     id::{CallId, EntityId, EntityKey},
     mailbox::{Announcement, Effect},
+    router::RoutedCall,
     store::topics::{self, EVENTS_KEPT},
     topic::{Position, Subscribed, TopicEvent, Topics},
 };
@@ -161,7 +162,40 @@ impl Client {
     /// Dropping the future abandons the answer, not the work.
     pub async fn invoke(&self, invocation: Invocation) -> Result<Encoded, Refusal> {
         let hosted = self.hosting.hosted(&invocation.kind)?.clone();
-        hosted.invoke(self.clone(), invocation).await
+        match self
+            .hosting
+            .route(&invocation.kind, invocation.id.as_str())
+            .cloned()
+        {
+            Some(router) => router.invoke(self.routed(invocation, hosted.role())?).await,
+            None => hosted.invoke(self.clone(), invocation).await,
+        }
+    }
+
+    /// Prepares a call for another node: cycle check, identity, what is left of its time.
+    pub(crate) fn routed(
+        &self,
+        mut invocation: Invocation,
+        role: Role,
+    ) -> Result<RoutedCall, Refusal> {
+        if !invocation.id.is_valid() {
+            return Err(Refusal::Decode("an entity id has 1 to 512 bytes".into()));
+        }
+        if let Some(origin) = &self.origin {
+            if let Some(path) = origin.cycle(&invocation.kind, invocation.id.as_str()) {
+                return Err(Refusal::Cycle(path.into()));
+            }
+            if invocation.call.is_none() && origin.derives {
+                invocation.call = Some(origin.next_id());
+            }
+        }
+        let deadline = self.hosting.deadline(invocation.timeout);
+        Ok(RoutedCall {
+            invocation,
+            role,
+            deadline,
+            request: self.request.clone(),
+        })
     }
 
     /// Announces an event once it is stored; inside a durable handler, with the handler's commit.

@@ -33,6 +33,7 @@ use crate::{
     id::{CallIds, EntityId, Epoch, ShardId},
     mailbox::MailboxRow,
     meter::Meter,
+    router::{Probe, Router},
     shards::Shards,
     store::{Store, lane::Lanes},
     timers::Timers,
@@ -133,6 +134,8 @@ pub struct Hosting {
     /// Rows up to this one were found after an unclean end of the former life.
     suspect_up_to: i64,
     tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
+    router: Option<Arc<dyn Router>>,
+    probe: Option<Arc<dyn Probe>>,
 }
 
 impl Hosting {
@@ -238,6 +241,22 @@ impl Hosting {
             .ok_or_else(|| {
                 Refusal::Unavailable(format!("shard {shard} is not owned by this node").into())
             })
+    }
+
+    /// Returns the way to an entity whose shard another node owns; `None` if it is here, or there is
+    /// no way to other nodes.
+    pub fn route(&self, kind: &str, id: &str) -> Option<&Arc<dyn Router>> {
+        let router = self.router.as_ref()?;
+        let here = self.shards.epoch(self.shard_of(kind, id)).is_some();
+        (!here).then_some(router)
+    }
+
+    /// Passes a point of interest, such as the end of a step that is not journaled yet. Completes at
+    /// once except in a simulation that crashes the node there.
+    pub async fn pass(&self, point: &str) {
+        if let Some(probe) = &self.probe {
+            probe.reached(point).await;
+        }
     }
 
     /// Returns a number no other activation on this node has.

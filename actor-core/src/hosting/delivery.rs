@@ -93,11 +93,19 @@ impl Hosting {
 
     /// Stores what is sent outside any handler; returns an announcement's position.
     pub async fn commit_effect(self: &Arc<Self>, effect: Effect) -> Result<Position, Refusal> {
-        self.accepting()?;
-        let (kind, id): (&str, &str) = match &effect {
-            Effect::Send(message) => (&message.kind, message.id.as_str()),
-            Effect::Announce(announcement) => ("topic", &announcement.topic),
-        };
+        let (kind, id) = effect.target();
+        match self.route(kind, id) {
+            Some(router) => router.commit(effect).await,
+            None => self.commit_here(effect).await,
+        }
+    }
+
+    /// Stores what is sent outside any handler, as the owner of its target's shard.
+    ///
+    /// # Errors
+    /// `Unavailable` if it is not the owner; what the store answers otherwise.
+    pub async fn commit_here(self: &Arc<Self>, effect: Effect) -> Result<Position, Refusal> {
+        let (kind, id) = effect.target();
         let shard = self.shard_of(kind, id);
         let topic = match &effect {
             Effect::Announce(announcement) => Some(announcement.topic.clone()),
@@ -280,7 +288,7 @@ impl Hosting {
     }
 
     /// Brings the timers of the next minute into memory.
-    async fn refill(self: &Arc<Self>) -> Result<(), StoreError> {
+    pub(super) async fn refill(self: &Arc<Self>) -> Result<(), StoreError> {
         let shards = self.owned();
         let rows = self.store.read("next timers", move |connection| {
             Box::pin(async move {

@@ -19,7 +19,7 @@ pub(super) static ADVANCE: Statement = Statement::new(
     &[Text, Int, Int],
     "ON CONFLICT (topic) DO UPDATE SET last_offset = streams.last_offset + excluded.last_offset",
 )
-.key(&[0], "topic");
+.key(&[0], "topic, epoch, last_offset");
 
 /// Appends an event at its offset.
 pub(super) static APPEND: Statement = Statement::new(
@@ -33,7 +33,7 @@ pub(super) static APPEND: Statement = Statement::new(
 .missing(Missing::Conflict);
 
 /// A place in a topic's history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
     /// The random number of the history; 0 before the first event.
     pub epoch: i64,
@@ -165,6 +165,22 @@ const TRIM: Sql = Sql::same(
 /// When the statement fails.
 pub async fn trim(c: &mut Connection, topic: &str, kept: u32) -> Result<u64, StoreError> {
     c.execute(&TRIM, vec![topic.into(), kept.into()]).await
+}
+
+const TRIM_ALL: Sql = Sql::same(
+    "DELETE FROM events WHERE (topic, event_offset) IN (
+       SELECT events.topic, events.event_offset FROM streams
+       JOIN events ON events.topic = streams.topic
+         AND events.event_offset <= streams.last_offset - $1
+       LIMIT $2)",
+);
+
+/// Deletes events beyond the newest `kept` of each topic, at most `limit`; returns how many went.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn trim_all(c: &mut Connection, kept: u32, limit: u32) -> Result<u64, StoreError> {
+    c.execute(&TRIM_ALL, vec![kept.into(), limit.into()]).await
 }
 
 const LIST: Sql = Sql::same(
