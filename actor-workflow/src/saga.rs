@@ -111,7 +111,7 @@ impl Saga {
                 runs::update(&self.ledger.place, change),
             ];
             match self.ledger.store(vec![entry], writes).await {
-                Ok(()) => self.ledger.stop(Stop::Sleeps(duration)).await,
+                Ok(_) => self.ledger.stop(Stop::Sleeps(duration)).await,
                 Err(_) => self.ledger.lost().await,
             }
         }

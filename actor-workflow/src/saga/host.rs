@@ -283,7 +283,7 @@ impl Activation {
         }
     }
 
-    async fn read_journal(&self) -> Result<Result<Replay, String>, StoreError> {
+    async fn read_journal(&mut self) -> Result<Result<Replay, String>, StoreError> {
         let mut replay = Replay::default();
         let mut after = 0;
         loop {
@@ -342,7 +342,7 @@ impl Activation {
         self.held_until.is_some()
     }
 
-    async fn wait_held(&self) {
+    async fn wait_held(&mut self) {
         let until = self.held_until.unwrap_or_else(|| self.hosting.now());
         // Both arms only wait.
         tokio::select! {

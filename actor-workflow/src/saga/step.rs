@@ -309,7 +309,7 @@ async fn compensate<T, U: Compensate<T>>(
         attempts: target.attempt,
     };
     match ledger.store(vec![entry], Vec::new()).await {
-        Ok(()) => ledger.stop(Stop::Undone).await,
+        Ok(_) => ledger.stop(Stop::Undone).await,
         Err(_) => ledger.lost().await,
     }
 }
@@ -345,7 +345,7 @@ impl Task<'_> {
                 let _working = self.ledger.slot.working();
                 caught(async { act(step).await }).await
             };
-            self.ledger.hosting.pass(&format!("step {}", self.name)).await;
+            self.ledger.hosting.pass(self.name).await;
             match outcome.unwrap_or_else(panicked) {
                 Err(failure) if !failure.fatal && made < self.attempts => {
                     pause = backoff(made, self.ledger.hosting.rng());
@@ -384,7 +384,7 @@ impl Task<'_> {
             undo,
         };
         match self.ledger.store(vec![entry], Vec::new()).await {
-            Ok(()) => outcome,
+            Ok(_) => outcome,
             Err(_) => self.ledger.lost().await,
         }
     }
