@@ -140,6 +140,10 @@ pub struct Hosting {
     residents_max: usize,
     activations: AtomicU64,
     draining: AtomicBool,
+    /// Rows stay in SQL for want of room.
+    held: AtomicBool,
+    /// Rows that stayed in SQL may fit now.
+    room: tokio::sync::Notify,
     /// Rows up to this one were found after an unclean end of the former life.
     suspect_up_to: i64,
     tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
@@ -356,6 +360,11 @@ impl Hosting {
         let cell = crate::supervise::shard_supervisor(shard, self.root.clone())?;
         supervisors.insert(shard, cell.clone());
         Ok(cell)
+    }
+
+    /// Returns the supervisor of everything on this node; what is linked to it ends with the node.
+    pub fn root(&self) -> &ActorCell {
+        &self.root
     }
 
     /// Says whether rows up to `seq` may have killed the node's former life.

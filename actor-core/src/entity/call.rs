@@ -388,13 +388,13 @@ impl Client {
             let message = self.message::<K>(id, &args, call)?;
             return self.send(message).await;
         }
-        self.accepting()?;
         if let Some(router) = self.hosting.route(K::KIND, id.as_str()).cloned() {
             let mut invocation = self.invocation::<K>(id, &args, Mode::Cast)?;
             invocation.call = call;
             let routed = self.routed(invocation, directory.role())?;
             return router.invoke(routed).await.map(drop);
         }
+        self.accepting()?;
         let mut delivery = Delivery::new(args, Reply::Nobody);
         delivery.request.clone_from(&self.request);
         directory.admit(&self.hosting, id, delivery).map(drop)
