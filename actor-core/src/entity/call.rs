@@ -372,7 +372,7 @@ impl Client {
             delivery.encode().map_err(unwritable)?;
         }
         if let Some(call) = identity {
-            let keyed = derived.is_none();
+            let keyed = derived.is_none() || self.repeats_late();
             let keep = if keyed {
                 K::OPTIONS.key_retention
             } else {
@@ -422,6 +422,11 @@ impl Client {
         Ok(invocation.args(Codec::Msgpack, bytes))
     }
 
+    /// Says whether what is done through this client may be repeated by a later life of the node.
+    fn repeats_late(&self) -> bool {
+        self.origin.as_ref().is_some_and(|origin| origin.repeats_late())
+    }
+
     /// Writes a message down.
     pub(crate) fn message<K: Handlers>(
         &self,
@@ -450,7 +455,7 @@ impl Client {
             request: self.request.clone(),
             due: None,
             expires: None,
-            keyed: call.is_some(),
+            keyed: call.is_some() || self.repeats_late(),
         })
     }
 
