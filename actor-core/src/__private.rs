@@ -9,7 +9,8 @@ pub use crate::{
     component::{Component, Registry},
     context::Ctx,
     entity::{
-        Call, Durable, Encoded, Entity, EntityOptions, EntityRef, EventHandler, Handlers, Method, On,
+        Call, Durable, Encoded, Entity, EntityOptions, EntityRef, EventHandler, Handlers, Method,
+        On,
     },
     event::Event,
 };
@@ -39,5 +40,7 @@ impl<T, E> Outcome for Result<T, E> {
 
 /// Adds an entity kind to the registry.
 pub fn install_entity<K: Handlers>(registry: &mut Registry) {
-    registry.add::<K>(std::sync::Arc::new(crate::entity::directory::Directory::<K>::new()));
+    registry.add::<K>(std::sync::Arc::new(
+        crate::entity::directory::Directory::<K>::new(),
+    ));
 }

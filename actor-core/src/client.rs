@@ -16,7 +16,8 @@ use crate::{
     hosting::Hosting,
     id::{CallId, EntityId, EntityKey},
     mailbox::{Announcement, Effect},
-    topic::{Position, Topics},
+    store::topics::{self, EVENTS_KEPT},
+    topic::{Position, Subscribed, TopicEvent, Topics},
 };
 
 /// The time a call may take unless it says otherwise.
@@ -112,7 +113,11 @@ impl Invocation {
 impl Client {
     /// Returns a client of a running node.
     pub fn new(hosting: Arc<Hosting>) -> Self {
-        Self { hosting, origin: None, request: None }
+        Self {
+            hosting,
+            origin: None,
+            request: None,
+        }
     }
 
     /// Returns the entity `id` of kind `K`. Nothing is sent until a method of it is awaited.
@@ -123,7 +128,10 @@ impl Client {
     /// Returns this client with `request` passed along in all it does.
     #[must_use]
     pub fn with_request(&self, request: RequestContext) -> Self {
-        Self { request: Some(Arc::new(request)), ..self.clone() }
+        Self {
+            request: Some(Arc::new(request)),
+            ..self.clone()
+        }
     }
 
     /// Returns a client for work that may run again as the message `message` of `key`: a repeat of
@@ -138,7 +146,10 @@ impl Client {
             derives: true,
             effects: None,
         };
-        Self { origin: Some(Arc::new(origin)), ..self.clone() }
+        Self {
+            origin: Some(Arc::new(origin)),
+            ..self.clone()
+        }
     }
 
     /// Makes a call by name. The outcome's bytes are in the invocation's codec.
@@ -169,10 +180,70 @@ impl Client {
     /// When the store refuses it.
     pub async fn announce(&self, announcement: Announcement) -> Result<Option<Position>, Refusal> {
         let effect = Effect::Announce(announcement);
-        match self.origin.as_ref().map_or(Err(effect.clone()), |origin| origin.keep(effect)) {
+        match self
+            .origin
+            .as_ref()
+            .map_or(Err(effect.clone()), |origin| origin.keep(effect))
+        {
             Ok(()) => Ok(None),
             Err(effect) => self.hosting.commit_effect(effect).await.map(Some),
         }
+    }
+
+    /// Listens to a topic; with `since`, from there on, as far as its history reaches.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn subscribe(
+        &self,
+        topic: &str,
+        since: Option<Position>,
+    ) -> Result<Subscribed, Refusal> {
+        // Listen first, read second: an event in between is in both and left out of the second.
+        let mut subscription = self.hosting.topics().listen(topic);
+        let name = Arc::<str>::from(topic);
+        let from = since.map(|since| topics::Position {
+            epoch: since.epoch.cast_signed(),
+            offset: since.offset.cast_signed(),
+        });
+        let read = self
+            .hosting
+            .store()
+            .read("topic history", move |connection| {
+                Box::pin(async move {
+                    match from {
+                        Some(from) => topics::since(connection, &name, from, EVENTS_KEPT).await,
+                        None => topics::now(connection, &name).await,
+                    }
+                })
+            });
+        let page = read.await.map_err(|error| error.refusal())?;
+        let epoch = page.position.epoch.cast_unsigned();
+        let topic = Arc::<str>::from(topic);
+        let event = |row: topics::EventRow| {
+            Arc::new(TopicEvent {
+                topic: topic.clone(),
+                position: Position {
+                    epoch,
+                    offset: row.offset.cast_unsigned(),
+                },
+                name: row.name.into(),
+                data: row.data.into(),
+            })
+        };
+        let backlog: Vec<_> = page.events.into_iter().map(event).collect();
+        let position = Position {
+            epoch,
+            offset: page.position.offset.cast_unsigned(),
+        };
+        // Without recovery everything after the position read is live.
+        subscription.skip_to(backlog.last().map_or(position, |event| event.position));
+        Ok(Subscribed {
+            position,
+            recovered: page.recovered,
+            backlog,
+            subscription,
+        })
     }
 
     /// Returns the topics as this node sees them.
@@ -186,7 +257,10 @@ impl Client {
     /// If the node was not given one: a mistake in the program's wiring.
     pub fn resource<T: Any + Send + Sync>(&self) -> &T {
         self.hosting.resource().unwrap_or_else(|| {
-            panic!("the node was not given a `{}`: call `.provide(…)`", std::any::type_name::<T>())
+            panic!(
+                "the node was not given a `{}`: call `.provide(…)`",
+                std::any::type_name::<T>()
+            )
         })
     }
 
@@ -198,6 +272,8 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("origin", &self.origin).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
     }
 }

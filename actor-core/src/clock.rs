@@ -38,7 +38,9 @@ impl Clock {
     pub fn wall_ms(self) -> i64 {
         std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |elapsed| i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX))
+            .map_or(0, |elapsed| {
+                i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+            })
     }
 }
 
@@ -53,7 +55,10 @@ impl Rng {
     }
 
     /// Returns a generator seeded by the system.
-    #[expect(clippy::disallowed_methods, reason = "this is the source of randomness")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the source of randomness"
+    )]
     pub fn from_system() -> Self {
         Self(Arc::new(Mutex::new(fastrand::Rng::new())))
     }
@@ -65,7 +70,11 @@ impl Rng {
 
     /// Returns a number below `bound`, or 0 for a bound of 0.
     pub fn below(&self, bound: u64) -> u64 {
-        if bound == 0 { 0 } else { self.with(|rng| rng.u64(..bound)) }
+        if bound == 0 {
+            0
+        } else {
+            self.with(|rng| rng.u64(..bound))
+        }
     }
 
     /// Returns `duration` changed by up to `percent` either way.

@@ -14,7 +14,9 @@ pub const ROW_BYTES_MAX: usize = 16 * 1024 * 1024;
 const ROW_VERSION: u8 = 1;
 
 /// A format of user payloads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Codec {
     /// Standard MessagePack, named fields, human-readable mode.
@@ -102,7 +104,9 @@ pub fn decode_row<T: bincode::Decode<()>>(bytes: &[u8]) -> Result<T, CodecError>
             Ok(_) => Err(CodecError::new("bytes follow the row")),
             Err(error) => Err(CodecError::new(error)),
         },
-        Some((version, _)) => Err(CodecError::new(format_args!("row version {version} is unknown"))),
+        Some((version, _)) => Err(CodecError::new(format_args!(
+            "row version {version} is unknown"
+        ))),
         None => Err(CodecError::new("the row is empty")),
     }
 }
@@ -119,11 +123,20 @@ mod tests {
 
     #[test]
     fn a_value_has_one_shape_in_both_codecs() {
-        let line = Line { sku: "tea".into(), quantity: 2 };
+        let line = Line {
+            sku: "tea".into(),
+            quantity: 2,
+        };
         for codec in [Codec::Json, Codec::Msgpack] {
             let bytes = codec.encode(&line).expect("encodes");
 
-            assert_eq!(codec.decode::<Line>(&bytes), Ok(Line { sku: "tea".into(), quantity: 2 }));
+            assert_eq!(
+                codec.decode::<Line>(&bytes),
+                Ok(Line {
+                    sku: "tea".into(),
+                    quantity: 2
+                })
+            );
         }
     }
 

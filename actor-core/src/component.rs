@@ -29,7 +29,11 @@ impl Registry {
     /// Adds a kind: how it is hosted, found by name, and the same thing found by the user's type.
     pub fn add<T: 'static>(&mut self, hosted: Arc<impl Hosted + Any + Send + Sync>) {
         let kind = hosted.kind();
-        if self.types.insert(TypeId::of::<T>(), hosted.clone()).is_some() {
+        if self
+            .types
+            .insert(TypeId::of::<T>(), hosted.clone())
+            .is_some()
+        {
             return; // The same type twice is harmless.
         }
         if self.kinds.insert(kind, hosted).is_some() {

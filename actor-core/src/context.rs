@@ -1,7 +1,6 @@
 //! What travels with a call: who asks, until when, and through which entities.
 
 use std::{
-
     fmt,
     marker::PhantomData,
     ops::Deref,
@@ -54,7 +53,8 @@ pub(crate) struct Origin {
 impl Origin {
     /// Returns the id of the next call made by this handler: the same on a re-run.
     pub(crate) fn next_id(&self) -> CallId {
-        self.message.derive(self.ordinal.fetch_add(1, Ordering::Relaxed))
+        self.message
+            .derive(self.ordinal.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Returns the chain as text if `key` waits in it.
@@ -75,7 +75,9 @@ impl Origin {
     pub(crate) fn take_effects(&self) -> Vec<Effect> {
         self.effects
             .as_ref()
-            .map(|effects| std::mem::take(&mut *effects.lock().unwrap_or_else(PoisonError::into_inner)))
+            .map(|effects| {
+                std::mem::take(&mut *effects.lock().unwrap_or_else(PoisonError::into_inner))
+            })
             .unwrap_or_default()
     }
 
@@ -83,7 +85,10 @@ impl Origin {
     pub(crate) fn keep(&self, effect: Effect) -> Result<(), Effect> {
         match &self.effects {
             Some(effects) => {
-                effects.lock().unwrap_or_else(PoisonError::into_inner).push(effect);
+                effects
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(effect);
                 Ok(())
             }
             None => Err(effect),
@@ -145,7 +150,9 @@ impl<K> Ctx<K> {
     /// Returns what the handler wanted stored with its commit.
     pub(crate) fn take_effects(&mut self) -> Vec<Effect> {
         let effects = self.client.get().and_then(|client| client.origin.as_ref());
-        effects.map(|origin| origin.take_effects()).unwrap_or_default()
+        effects
+            .map(|origin| origin.take_effects())
+            .unwrap_or_default()
     }
 
     /// Returns the id of the entity.
@@ -183,8 +190,13 @@ impl<K> Deref for Ctx<K> {
     fn deref(&self) -> &Client {
         self.client.get_or_init(|| {
             let origin = Origin {
-                key: EntityKey { kind: self.kind, id: self.id.clone() },
-                message: self.message.unwrap_or_else(|| self.hosting.call_ids().next()),
+                key: EntityKey {
+                    kind: self.kind,
+                    id: self.id.clone(),
+                },
+                message: self
+                    .message
+                    .unwrap_or_else(|| self.hosting.call_ids().next()),
                 ordinal: AtomicU64::new(0),
                 parent: self.parent.clone(),
                 derives: self.durable,

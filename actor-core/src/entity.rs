@@ -4,9 +4,9 @@
 //! Both emit data and calls only; the behaviour lives below this module.
 
 mod call;
+mod commit;
 pub(crate) mod delivery;
 pub(crate) mod directory;
-mod commit;
 mod host;
 pub(crate) mod slot;
 
@@ -15,6 +15,7 @@ use std::{fmt, future::Future, time::Duration};
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use call::{Call, CallFuture, EntityRef, Pick};
+pub(crate) use commit::ATTEMPTS_MAX;
 
 use crate::{
     codec::{Codec, CodecError},

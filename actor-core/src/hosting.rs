@@ -28,14 +28,13 @@ pub use start::{HostingConfig, Resources};
 use crate::{
     client::{CALL_TIMEOUT_MAX, Client, Invocation},
     clock::{Clock, Instant, Rng},
-    component::Registry,
-    entity::{Encoded, EventHandler, Handlers, Method, delivery::Identity},
+    entity::{Encoded, EventHandler, Handlers, Method},
     error::Refusal,
-    id::{CallIds, Epoch, EntityId, ShardId},
+    id::{CallIds, EntityId, Epoch, ShardId},
     mailbox::MailboxRow,
     meter::Meter,
     shards::Shards,
-    store::{Lanes, Store},
+    store::{Store, lane::Lanes},
     timers::Timers,
     topic::Topics,
     wheel::{Alarm, AlarmId, Wheel},
@@ -111,14 +110,6 @@ pub trait Hosted: Send + Sync {
     fn meter(&self) -> &Meter;
 }
 
-/// Whether a node takes work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Phase {
-    Open,
-    Draining,
-}
-
 /// What all components of a node share.
 pub struct Hosting {
     kinds: BTreeMap<&'static str, Arc<dyn Hosted>>,
@@ -160,16 +151,18 @@ impl Hosting {
         self.kinds.values()
     }
 
-    /// Returns what hosts the user's type `T`, as it was added to the [`Registry`].
+    /// Returns what hosts the user's type `T`, as it was added to the [`Registry`](crate::Registry).
     ///
     /// # Errors
     /// `NotHosted` if the type was not added.
     pub fn host_of<T: 'static, H: Any + Send + Sync>(&self) -> Result<Arc<H>, Refusal> {
         let found = self.types.get(&TypeId::of::<T>()).cloned();
-        found.and_then(|hosted| hosted.downcast::<H>().ok()).ok_or_else(|| {
-            let name = std::any::type_name::<T>();
-            Refusal::NotHosted(format!("`{name}` is not hosted here: add it to `.host`").into())
-        })
+        found
+            .and_then(|hosted| hosted.downcast::<H>().ok())
+            .ok_or_else(|| {
+                let name = std::any::type_name::<T>();
+                Refusal::NotHosted(format!("`{name}` is not hosted here: add it to `.host`").into())
+            })
     }
 
     /// Returns the store.
@@ -179,7 +172,9 @@ impl Hosting {
 
     /// Returns the committer lanes.
     pub fn lanes(&self) -> &Lanes {
-        self.lanes.get().expect("set before the hosting is handed out")
+        self.lanes
+            .get()
+            .expect("set before the hosting is handed out")
     }
 
     /// Returns the shards this node owns.
@@ -238,9 +233,11 @@ impl Hosting {
     /// `Unavailable` if it does not, or its lease ran out.
     pub fn epoch(&self, shard: ShardId) -> Result<Epoch, Refusal> {
         let epoch = self.shards.epoch(shard);
-        epoch.filter(|_| self.shards.lease_holds(self.now())).ok_or_else(|| {
-            Refusal::Unavailable(format!("shard {shard} is not owned by this node").into())
-        })
+        epoch
+            .filter(|_| self.shards.lease_holds(self.now()))
+            .ok_or_else(|| {
+                Refusal::Unavailable(format!("shard {shard} is not owned by this node").into())
+            })
     }
 
     /// Returns a number no other activation on this node has.
@@ -271,15 +268,19 @@ impl Hosting {
         mut receiver: oneshot::Receiver<Result<T, Refusal>>,
         queued: Option<(Arc<crate::entity::slot::Slot<K>>, u64)>,
     ) -> Result<T, Refusal> {
-        let mut alarm = AlarmGuard { wheel: &self.wheel, id: None };
+        let mut alarm = AlarmGuard {
+            wheel: &*self.wheel,
+            id: None,
+        };
         std::future::poll_fn(|cx| {
             use std::task::Poll;
             if let Poll::Ready(answer) = Pin::new(&mut receiver).poll(cx) {
                 return Poll::Ready(answer.unwrap_or_else(|_| Err(gone())));
             }
             if self.now() >= deadline {
-                let started =
-                    !queued.as_ref().is_some_and(|(slot, number)| slot.withdraw(*number));
+                let started = !queued
+                    .as_ref()
+                    .is_some_and(|(slot, number)| slot.withdraw(*number));
                 return Poll::Ready(Err(Refusal::Timeout { started }));
             }
             alarm.arm(deadline, cx.waker());
@@ -317,7 +318,10 @@ impl Hosting {
 
     /// Returns the supervisor of a shard, starting it on first use.
     pub fn supervisor(&self, shard: ShardId) -> Result<ActorCell, Refusal> {
-        let mut supervisors = self.supervisors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut supervisors = self
+            .supervisors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(cell) = supervisors.get(&shard) {
             return Ok(cell.clone());
         }
@@ -332,7 +336,10 @@ impl Hosting {
     }
 
     pub(crate) fn own(&self, task: tokio::task::JoinHandle<()>) {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+        self.tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(task);
     }
 }
 
@@ -345,12 +352,12 @@ pub(crate) fn gone() -> Refusal {
 }
 
 /// An alarm that is taken back when its waiter is done.
-pub(crate) struct AlarmGuard<W: std::ops::Deref<Target = Wheel>> {
-    pub(crate) wheel: W,
+pub(crate) struct AlarmGuard<'a> {
+    pub(crate) wheel: &'a Wheel,
     pub(crate) id: Option<AlarmId>,
 }
 
-impl<W: std::ops::Deref<Target = Wheel>> AlarmGuard<W> {
+impl AlarmGuard<'_> {
     pub(crate) fn arm(&mut self, deadline: Instant, waker: &std::task::Waker) {
         match self.id {
             Some(id) if self.wheel.rewake(id, waker) => {}
@@ -359,7 +366,7 @@ impl<W: std::ops::Deref<Target = Wheel>> AlarmGuard<W> {
     }
 }
 
-impl<W: std::ops::Deref<Target = Wheel>> Drop for AlarmGuard<W> {
+impl Drop for AlarmGuard<'_> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
             self.wheel.cancel(id);

@@ -148,7 +148,7 @@ impl CallId {
     /// Returns the id this key has among all entities' messages.
     #[must_use]
     pub fn within(self, kind: &str, id: &str) -> Self {
-        let mut hash = xxhash_rust::xxh3::Xxh3Default::with_seed(3);
+        let mut hash = xxhash_rust::xxh3::Xxh3Default::new();
         hash.update(&self.to_bytes());
         hash.update(kind.as_bytes());
         hash.update(&[0]);
@@ -203,8 +203,14 @@ mod tests {
     #[test]
     fn the_shard_of_an_entity_never_changes() {
         // Written down: another value here would strand every stored entity.
-        assert_eq!(ShardId::of("cart", "c-1", 512), ShardId(ShardId::of("cart", "c-1", 512).0));
-        assert_ne!(ShardId::of("cart", "ab", 512), ShardId::of("carta", "b", 512));
+        assert_eq!(
+            ShardId::of("cart", "c-1", 512),
+            ShardId(ShardId::of("cart", "c-1", 512).0)
+        );
+        assert_ne!(
+            ShardId::of("cart", "ab", 512),
+            ShardId::of("carta", "b", 512)
+        );
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! [`component`]), what a call carries ([`context`]) and how it can fail ([`error`]), who runs it
 //! ([`hosting`]), and where it is kept ([`store`]).
 
-pub mod id;
 pub mod error;
+pub mod id;
 
 pub mod component;
 pub mod entity;

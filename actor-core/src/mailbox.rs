@@ -2,13 +2,21 @@
 //!
 //! Not here: their SQL (`store/mailbox.rs`) and the queue of an activation (`entity/slot.rs`).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
+pub use crate::store::mailbox::Due;
 use crate::{
     codec::{Codec, CodecError},
     context::RequestContext,
     event::Event,
-    id::{CallId, EntityId},
+    id::{CallId, EntityId, ShardId},
+    store::{
+        entities::Place,
+        lane::Write,
+        mailbox::{self, NewMessage},
+    },
 };
 
 /// A message to an entity, ready to be stored.
@@ -28,10 +36,10 @@ pub struct StoredMessage {
     pub args: Arc<[u8]>,
     /// The request it came from.
     pub request: Option<Arc<RequestContext>>,
-    /// Database time before which it must not run, in ms since 1970.
-    pub due_at: Option<i64>,
-    /// Database time after which it is dropped, in ms since 1970.
-    pub expires_at: Option<i64>,
+    /// Before which time it must not run.
+    pub due: Option<Due>,
+    /// After which time it is dropped.
+    pub expires: Option<Duration>,
     /// Whether its id was given by the caller, so that its outcome is remembered.
     pub keyed: bool,
 }
@@ -41,10 +49,106 @@ pub struct StoredMessage {
 pub struct MailboxRow {
     /// Its place in the mailbox.
     pub seq: i64,
+    /// Whether it was stored for a later time: it fires by its time, not in its place.
+    pub timer: bool,
+    /// How long until it is due; zero when it is.
+    pub due_in: Duration,
+    /// Whether its time to be dropped has passed.
+    pub expired: bool,
     /// How often it failed, or began while its owner died.
     pub attempts: u32,
     /// The message.
     pub message: StoredMessage,
+}
+
+/// What a row's context column holds: what a message carries besides its arguments.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct StoredContext {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    request: Option<RequestContext>,
+    #[serde(default)]
+    keyed: bool,
+}
+
+impl StoredMessage {
+    /// Returns the write that stores it in `shard`.
+    pub(crate) fn write(&self, shard: ShardId) -> Write {
+        let context = StoredContext {
+            request: self.request.as_deref().cloned(),
+            keyed: self.keyed,
+        };
+        let context = Codec::Msgpack.encode(&context).unwrap_or_default();
+        let id = Arc::<str>::from(self.id.as_str());
+        let message = NewMessage {
+            id: self.message,
+            method: self.method.clone(),
+            codec: self.codec,
+            args: self.args.clone(),
+            context: context.into(),
+            due: self.due,
+            expires: self.expires,
+        };
+        mailbox::insert(
+            &Place {
+                kind: self.kind.clone(),
+                id,
+                shard,
+            },
+            message,
+        )
+    }
+
+    /// Returns the row this message became when the store numbered it.
+    pub(crate) fn stored(self, seq: i64, now_ms: i64) -> MailboxRow {
+        let due_in = match self.due {
+            None => Duration::ZERO,
+            Some(Due::After(delay)) => delay,
+            Some(Due::At(at)) => Duration::from_millis((at - now_ms).max(0).cast_unsigned()),
+        };
+        MailboxRow {
+            seq,
+            timer: self.due.is_some(),
+            due_in,
+            expired: false,
+            attempts: 0,
+            message: self,
+        }
+    }
+}
+
+impl MailboxRow {
+    /// Reads a stored row.
+    ///
+    /// # Errors
+    /// When a newer version of the program wrote it in a way this one does not know.
+    pub(crate) fn read(row: mailbox::Message) -> Result<Self, CodecError> {
+        let codec = mailbox::parse_codec(&row.codec)
+            .ok_or_else(|| CodecError::new(format_args!("codec `{}` is unknown", row.codec)))?;
+        let context: StoredContext = if row.context.is_empty() {
+            StoredContext::default()
+        } else {
+            Codec::Msgpack.decode(&row.context)?
+        };
+        Ok(Self {
+            seq: row.seq,
+            timer: row.due_in.is_some(),
+            due_in: row.due_in.unwrap_or_default(),
+            expired: row.expired,
+            attempts: row.attempts,
+            message: StoredMessage {
+                kind: row.kind.into(),
+                id: EntityId::from(row.entity.as_str()),
+                message: row.id,
+                method: row.method.into(),
+                codec,
+                args: row.args.into(),
+                request: context.request.map(Arc::new),
+                due: None,
+                expires: None,
+                keyed: context.keyed,
+            },
+        })
+    }
 }
 
 /// An announcement, ready to be stored.
@@ -55,7 +159,7 @@ pub struct Announcement {
     /// The event's name.
     pub name: Arc<str>,
     /// The id of the entities that receive it.
-    pub key: Option<String>,
+    pub key: Option<Arc<str>>,
     /// The event as JSON: topics are read by browsers.
     pub data: Arc<[u8]>,
 }
@@ -69,7 +173,7 @@ impl Announcement {
         Ok(Self {
             topic: E::TOPIC.into(),
             name: E::NAME.into(),
-            key: event.key(),
+            key: event.key().map(Into::into),
             data: Codec::Json.encode(event)?.into(),
         })
     }

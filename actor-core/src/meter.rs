@@ -6,7 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::entity::Method;
 
 /// The outcomes that are told apart, in the order of the columns.
-const OUTCOMES: [&str; 6] = ["ok", "rejected", "timeout", "overloaded", "crashed", "refused"];
+const OUTCOMES: [&str; 6] = [
+    "ok",
+    "rejected",
+    "timeout",
+    "overloaded",
+    "crashed",
+    "refused",
+];
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +72,10 @@ impl Meter {
 
     /// Returns how many calls of any method ended so.
     pub fn total(&self, outcome: CallOutcome) -> u64 {
-        self.calls.iter().map(|row| row[outcome as usize].load(Ordering::Relaxed)).sum()
+        self.calls
+            .iter()
+            .map(|row| row[outcome as usize].load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Hands the counts to the metrics recorder.

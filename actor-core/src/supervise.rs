@@ -10,13 +10,13 @@ use crate::{error::Refusal, id::ShardId};
 
 /// Supervisors are told nothing; they watch.
 #[derive(Debug)]
-pub struct Watch;
+pub(crate) struct Watch;
 
 impl Message for Watch {}
 
 /// Supervises the shards of a node.
 #[derive(Debug)]
-pub struct NodeSupervisor;
+pub(crate) struct NodeSupervisor;
 
 impl Actor for NodeSupervisor {
     type Msg = Watch;
@@ -69,9 +69,12 @@ impl Actor for ShardSupervisor {
 
 /// Starts the supervisor of one shard under the node's.
 pub(crate) fn shard_supervisor(shard: ShardId, root: ActorCell) -> Result<ActorCell, Refusal> {
-    let spawned = ractor::ActorRuntime::spawn_linked_instant(None, ShardSupervisor(shard), (), root);
+    let spawned =
+        ractor::ActorRuntime::spawn_linked_instant(None, ShardSupervisor(shard), (), root);
     match spawned {
         Ok((actor, _started)) => Ok(actor.get_cell()),
-        Err(error) => Err(Refusal::Unavailable(format!("no supervisor: {error}").into())),
+        Err(error) => Err(Refusal::Unavailable(
+            format!("no supervisor: {error}").into(),
+        )),
     }
 }

@@ -10,7 +10,11 @@ static SAID: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
 
 /// Runs `say` the first time this process meets `subject`.
 pub(crate) fn once(subject: &'static str, say: impl FnOnce()) {
-    if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(subject) {
+    if SAID
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(subject)
+    {
         say();
     }
 }

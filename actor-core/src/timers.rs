@@ -26,21 +26,32 @@ pub const TIMERS_MAX: usize = 200_000;
 /// The timers of the next minute.
 #[derive(Debug, Default)]
 pub struct Timers {
-    due: Mutex<BTreeMap<(Instant, i64), MailboxRow>>,
+    due: Mutex<Due>,
     changed: Notify,
 }
 
+#[derive(Debug, Default)]
+struct Due {
+    rows: BTreeMap<(Instant, i64), MailboxRow>,
+    /// When each row fires, so that a refill does not add it twice.
+    times: BTreeMap<i64, Instant>,
+}
+
 impl Timers {
-    /// Adds a row that is due in `remaining`; a row that is here already is replaced by itself.
+    /// Adds a row that is due in `remaining`, unless it is here already.
     pub(crate) fn add(&self, clock: Clock, remaining: Duration, row: MailboxRow) {
         // Database time has whole milliseconds: one more, so that no timer fires early.
         let at = clock.now() + remaining + Duration::from_millis(1);
         let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        if due.len() >= TIMERS_MAX {
+        if due.rows.len() >= TIMERS_MAX || due.times.contains_key(&row.seq) {
             return;
         }
-        let first = due.first_key_value().is_none_or(|((first, _), _)| at < *first);
-        due.insert((at, row.seq), row);
+        let first = due
+            .rows
+            .first_key_value()
+            .is_none_or(|((first, _), _)| at < *first);
+        due.times.insert(row.seq, at);
+        due.rows.insert((at, row.seq), row);
         drop(due);
         if first {
             self.changed.notify_one();
@@ -49,7 +60,11 @@ impl Timers {
 
     /// Returns the number of timers in memory.
     pub fn len(&self) -> usize {
-        self.due.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.due
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .rows
+            .len()
     }
 
     /// Says whether there is none.
@@ -63,13 +78,13 @@ impl Timers {
             let next = {
                 let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
                 let now = clock.now();
-                match due.first_entry() {
-                    Some(entry) if entry.key().0 <= now => {
-                        let at = entry.key().0;
-                        return (now - at, entry.remove());
+                match due.rows.first_key_value().map(|((at, _), _)| *at) {
+                    Some(at) if at <= now => {
+                        let (_, row) = due.rows.pop_first().expect("the first was just seen");
+                        due.times.remove(&row.seq);
+                        return (now - at, row);
                     }
-                    Some(entry) => Some(entry.key().0),
-                    None => None,
+                    first => first,
                 }
             };
             match next {

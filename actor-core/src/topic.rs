@@ -46,12 +46,29 @@ pub struct Subscription {
     topic: Arc<str>,
     id: u64,
     events: mpsc::Receiver<Arc<TopicEvent>>,
+    /// Events up to here were handed out already.
+    seen: Position,
+}
+
+/// A subscription with what happened since the position it asked for.
+#[derive(Debug)]
+pub struct Subscribed {
+    /// Where the topic stood when the subscription began: everything later arrives live.
+    pub position: Position,
+    /// Whether `backlog` holds every event since the position asked for. Without one asked for: true.
+    pub recovered: bool,
+    /// The events since then, oldest first.
+    pub backlog: Vec<Arc<TopicEvent>>,
+    /// The live events, those of `backlog` left out.
+    pub subscription: Subscription,
 }
 
 /// The listeners of one node.
 #[derive(Debug, Default)]
 pub struct Topics {
     listeners: Mutex<BTreeMap<Arc<str>, BTreeMap<u64, mpsc::Sender<Arc<TopicEvent>>>>>,
+    /// The numbering of each topic announced on this node.
+    epochs: Mutex<BTreeMap<Arc<str>, u64>>,
     next_id: AtomicU64,
     count: AtomicUsize,
 }
@@ -60,16 +77,32 @@ impl Topics {
     /// Starts listening to `topic` from now on.
     pub fn listen(self: &Arc<Self>, topic: &str) -> Subscription {
         let (sender, events) = mpsc::channel(SUBSCRIBER_QUEUE);
-        let (id, topic) = (self.next_id.fetch_add(1, Ordering::Relaxed), Arc::<str>::from(topic));
-        self.lock().entry(topic.clone()).or_default().insert(id, sender);
+        let (id, topic) = (
+            self.next_id.fetch_add(1, Ordering::Relaxed),
+            Arc::<str>::from(topic),
+        );
+        self.lock()
+            .entry(topic.clone())
+            .or_default()
+            .insert(id, sender);
         self.count.fetch_add(1, Ordering::Relaxed);
-        Subscription { topics: self.clone(), topic, id, events }
+        Subscription {
+            topics: self.clone(),
+            topic,
+            id,
+            events,
+            seen: Position::default(),
+        }
     }
 
     /// Tells every listener of the event's topic. Never waits: a full queue cuts its listener off.
     pub fn announce(&self, event: &Arc<TopicEvent>) {
+        self.lock_epochs()
+            .insert(event.topic.clone(), event.position.epoch);
         let mut listeners = self.lock();
-        let Some(of_topic) = listeners.get_mut(&event.topic) else { return };
+        let Some(of_topic) = listeners.get_mut(&event.topic) else {
+            return;
+        };
         of_topic.retain(|_, sender| {
             let told = sender.try_send(event.clone()).is_ok();
             if !told {
@@ -81,9 +114,21 @@ impl Topics {
             .increment(of_topic.len() as u64);
     }
 
+    /// Returns the numbering under which `topic` was last announced here; 0 if it was not.
+    pub fn epoch(&self, topic: &str) -> u64 {
+        self.lock_epochs().get(topic).copied().unwrap_or(0)
+    }
+
+    fn lock_epochs(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, u64>> {
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Returns each topic that has listeners, with their number.
     pub fn counts(&self) -> BTreeMap<Arc<str>, usize> {
-        self.lock().iter().map(|(topic, of_topic)| (topic.clone(), of_topic.len())).collect()
+        self.lock()
+            .iter()
+            .map(|(topic, of_topic)| (topic.clone(), of_topic.len()))
+            .collect()
     }
 
     /// Returns the number of live subscriptions.
@@ -94,14 +139,21 @@ impl Topics {
     fn lock(
         &self,
     ) -> MutexGuard<'_, BTreeMap<Arc<str>, BTreeMap<u64, mpsc::Sender<Arc<TopicEvent>>>>> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Subscription {
     /// Returns the next event; `None` once this listener lagged and was cut off. Cancel safe.
     pub async fn next(&mut self) -> Option<Arc<TopicEvent>> {
-        self.events.recv().await
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// Leaves out events up to `position`.
+    pub(crate) fn skip_to(&mut self, position: Position) {
+        self.seen = position;
     }
 
     /// Polls for the next event, as [`Subscription::next`].
@@ -109,7 +161,14 @@ impl Subscription {
         &mut self,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Arc<TopicEvent>>> {
-        self.events.poll_recv(cx)
+        loop {
+            match std::task::ready!(self.events.poll_recv(cx)) {
+                Some(event)
+                    if event.position.epoch == self.seen.epoch
+                        && event.position.offset <= self.seen.offset => {}
+                other => return std::task::Poll::Ready(other),
+            }
+        }
     }
 }
 

@@ -102,7 +102,11 @@ impl Wheel {
         if tick < self.sleeping_until.load(Ordering::SeqCst) {
             self.earlier.notify_one();
         }
-        AlarmId { part: part as u8, entry, generation }
+        AlarmId {
+            part: part as u8,
+            entry,
+            generation,
+        }
     }
 
     /// Takes an alarm back; one that rang already is no matter.
@@ -133,7 +137,8 @@ impl Wheel {
             let now = self.ticks_passed();
             self.ring(now);
             let next = self.earliest();
-            self.sleeping_until.store(next.unwrap_or(u64::MAX), Ordering::SeqCst);
+            self.sleeping_until
+                .store(next.unwrap_or(u64::MAX), Ordering::SeqCst);
             if self.earliest() != next {
                 continue;
             }
@@ -165,7 +170,9 @@ impl Wheel {
     }
 
     fn earliest(&self) -> Option<u64> {
-        (0..PARTS).filter_map(|index| self.part(index).ticks.keys().next().copied()).min()
+        (0..PARTS)
+            .filter_map(|index| self.part(index).ticks.keys().next().copied())
+            .min()
     }
 
     fn ticks_passed(&self) -> u64 {
@@ -180,7 +187,9 @@ impl Wheel {
     }
 
     fn part(&self, index: usize) -> MutexGuard<'_, Part> {
-        self.parts[index].lock().unwrap_or_else(PoisonError::into_inner)
+        self.parts[index]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -193,7 +202,13 @@ impl Part {
             entry.alarm = Some(alarm);
             index
         } else {
-            let entry = Entry { generation: 0, tick, previous: NONE, next: head, alarm: Some(alarm) };
+            let entry = Entry {
+                generation: 0,
+                tick,
+                previous: NONE,
+                next: head,
+                alarm: Some(alarm),
+            };
             self.entries.push(entry);
             (self.entries.len() - 1) as u32
         };
@@ -279,8 +294,9 @@ mod tests {
         let at = Clock.now() + Duration::from_secs(1);
         let first = wheel.set(at, Alarm::Wake(Waker::noop().clone()));
         wheel.cancel(first);
-        let names: Vec<_> =
-            (0..PARTS).map(|_| wheel.set(at, Alarm::Wake(Waker::noop().clone()))).collect();
+        let names: Vec<_> = (0..PARTS)
+            .map(|_| wheel.set(at, Alarm::Wake(Waker::noop().clone())))
+            .collect();
 
         wheel.cancel(first);
 

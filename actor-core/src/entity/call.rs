@@ -25,8 +25,7 @@ use crate::{
     error::{CallError, Refusal},
     hosting::{AlarmGuard, gone},
     id::{CallId, EntityId},
-    mailbox::{Effect, StoredMessage},
-    wheel::Wheel,
+    mailbox::{Due, Effect, StoredMessage},
 };
 
 /// An entity, reachable. The reference that `#[handlers]` makes derefs to this.
@@ -38,7 +37,11 @@ pub struct EntityRef<K: Handlers> {
 
 impl<K: Handlers> EntityRef<K> {
     pub(crate) fn new(client: Client, id: EntityId) -> Self {
-        Self { directory: client.hosting.host_of::<K, Directory<K>>(), client, id }
+        Self {
+            directory: client.hosting.host_of::<K, Directory<K>>(),
+            client,
+            id,
+        }
     }
 
     /// Returns the id.
@@ -84,14 +87,6 @@ impl<K: Handlers> fmt::Debug for EntityRef<K> {
 
 /// Takes a method's result out of the kind's outcome.
 pub type Pick<K, T, E> = fn(<K as Handlers>::Outcome) -> Option<Result<T, E>>;
-
-/// When a stored message becomes due.
-#[derive(Clone, Copy, Debug)]
-enum Due {
-    After(Duration),
-    /// Milliseconds since 1970, database time.
-    At(i64),
-}
 
 /// A call that was not sent yet. Await it for the method's result.
 ///
@@ -163,18 +158,16 @@ impl<'a, K: Handlers, T, E> Call<'a, K, T, E> {
     pub async fn cast(self) -> Result<(), CallError<Infallible>> {
         let directory = self.target.directory.as_ref().map_err(Clone::clone)?;
         let (client, id) = (&self.target.client, &self.target.id);
-        let in_commit = client.origin.as_ref().is_some_and(|origin| origin.effects.is_some());
+        let in_commit = client
+            .origin
+            .as_ref()
+            .is_some_and(|origin| origin.effects.is_some());
         if !(in_commit || self.stored || self.due.is_some() || K::DURABLE.is_some()) {
             return client.cast(directory, id, self.args, self.call).await;
         }
-        let now = client.hosting.store().now_ms();
-        let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         let mut message = client.message::<K>(id, &self.args, self.call)?;
-        message.due_at = self.due.map(|due| match due {
-            Due::After(delay) => now.saturating_add(ms(delay)),
-            Due::At(at) => at,
-        });
-        message.expires_at = self.expires.map(|within| now.saturating_add(ms(within)));
+        message.due = self.due;
+        message.expires = self.expires;
         client.send(message).await
     }
 }
@@ -198,7 +191,10 @@ impl<'a, K: Handlers, T, E> IntoFuture for Call<'a, K, T, E> {
             deadline: hosting.deadline(self.timeout),
             call: self.call,
             state: State::Unsent(Some(self.args)),
-            alarm: AlarmGuard { wheel: hosting.wheel(), id: None },
+            alarm: AlarmGuard {
+                wheel: hosting.wheel(),
+                id: None,
+            },
             again: None,
         }
     }
@@ -212,7 +208,7 @@ pub struct CallFuture<'a, K: Handlers, T, E> {
     deadline: Instant,
     call: Option<CallId>,
     state: State<K>,
-    alarm: AlarmGuard<&'a Wheel>,
+    alarm: AlarmGuard<'a>,
     /// Method and arguments of a call with an identity, to send it again.
     again: Option<(usize, Arc<[u8]>, CallId)>,
 }
@@ -266,9 +262,12 @@ impl<K: Handlers, T, E> CallFuture<'_, K, T, E> {
                     return Poll::Ready(answer.unwrap_or_else(|_| Err(gone())).map(Some));
                 }
                 if self.alarm.id.is_some() && self.target.client.hosting.now() >= self.deadline {
-                    let withdrawn =
-                        queued.as_ref().is_some_and(|(slot, number)| slot.withdraw(*number));
-                    return Poll::Ready(Err(Refusal::Timeout { started: !withdrawn }));
+                    let withdrawn = queued
+                        .as_ref()
+                        .is_some_and(|(slot, number)| slot.withdraw(*number));
+                    return Poll::Ready(Err(Refusal::Timeout {
+                        started: !withdrawn,
+                    }));
                 }
                 self.alarm.arm(self.deadline, cx.waker());
                 Poll::Pending
@@ -347,7 +346,11 @@ impl Client {
         }
         if let Some(call) = identity {
             let keyed = derived.is_none();
-            let keep = if keyed { K::OPTIONS.key_retention } else { super::UNKEYED_RETENTION };
+            let keep = if keyed {
+                K::OPTIONS.key_retention
+            } else {
+                super::UNKEYED_RETENTION
+            };
             delivery.identify(call, keep);
         }
         Ok(delivery)
@@ -392,10 +395,12 @@ impl Client {
             message: call.map_or_else(fresh, scoped),
             method: K::METHODS[K::method(args)].name.into(),
             codec: Codec::Msgpack,
-            args: K::encode_args(args, Codec::Msgpack).map_err(unwritable)?.into(),
+            args: K::encode_args(args, Codec::Msgpack)
+                .map_err(unwritable)?
+                .into(),
             request: self.request.clone(),
-            due_at: None,
-            expires_at: None,
+            due: None,
+            expires: None,
             keyed: call.is_some(),
         })
     }

@@ -19,11 +19,17 @@ use crate::{
     hosting::Hosting,
     mailbox::{Effect, MailboxRow, StoredMessage},
     meter::CallOutcome,
-    store::{Item, StoreError, Verdict, Write, dead_letters, entities, mailbox, replies},
+    store::{
+        StoreError, Value,
+        entities::{self, Place, State, StateRow},
+        lane::{Item, Verdict, Write},
+        mailbox,
+        replies::{self, Reply},
+    },
 };
 
 /// Rows of one entity fetched at a time.
-const ROWS: usize = 512;
+const ROWS: u32 = 512;
 
 /// Attempts after which a stored message goes to the dead letters.
 pub(crate) const ATTEMPTS_MAX: u32 = 10;
@@ -47,7 +53,11 @@ impl<K: Handlers> Activation<K> {
     /// A handler returned: decides what is stored and hands it to the lane, or answers at once.
     pub(super) fn finish(&mut self, delivery: Delivery<K>, outcome: K::Outcome) {
         let ok = K::is_ok(&outcome);
-        let effects = if ok { self.ctx.take_effects() } else { Vec::new() };
+        let effects = if ok {
+            self.ctx.take_effects()
+        } else {
+            Vec::new()
+        };
         let encoded = match self.encoded_reply(&delivery, &outcome) {
             Ok(encoded) => encoded,
             Err(refusal) => return self.undo(delivery, refusal),
@@ -64,13 +74,10 @@ impl<K: Handlers> Activation<K> {
                         let size = format!("the state has {} bytes", bytes.len());
                         return self.undo(delivery, Refusal::TooLarge(size.into()));
                     }
-                    Ok(bytes) if bytes == self.accepted => {}
+                    Ok(bytes) if self.version > 0 && bytes == *self.accepted => {}
                     Ok(bytes) => {
                         warn_if_large(K::KIND, bytes.len());
-                        writes.push(entities::put(&self.slot.key, self.slot.shard, self.version,
-                            durable.version, &bytes, self.hosting.store().now_ms()));
-                        self.version += 1;
-                        self.accepted = bytes;
+                        writes.push(self.state_write(durable.version, bytes));
                     }
                     Err(error) => return self.undo(delivery, unwritable(error)),
                 }
@@ -79,6 +86,22 @@ impl<K: Handlers> Activation<K> {
             }
         }
         self.submit(delivery, outcome, encoded, writes, effects);
+    }
+
+    /// Accepts `bytes` as the entity's state and returns the write that stores it.
+    fn state_write(&mut self, shape: u32, bytes: Vec<u8>) -> Write {
+        let (base, state) = (self.version, Arc::<[u8]>::from(bytes));
+        self.version += 1;
+        self.accepted = state.clone();
+        entities::store(
+            &self.place,
+            State {
+                version: self.version,
+                base,
+                shape,
+                state,
+            },
+        )
     }
 
     /// Writes the outcome down if anybody may ask for it again.
@@ -108,13 +131,22 @@ impl<K: Handlers> Activation<K> {
     ) {
         let mut reply_write = None;
         let answered_by_row = K::METHODS[delivery.method].writes || delivery.row.is_some();
-        if let (Some(identity), Some(encoded), true) =
-            (delivery.identity, &encoded, answered_by_row || !effects.is_empty())
-        {
+        if let (Some(identity), Some(encoded), true) = (
+            delivery.identity,
+            &encoded,
+            answered_by_row || !effects.is_empty(),
+        ) {
             reply_write = Some(writes.len());
-            let expires = self.hosting.store().now_ms() + identity.keep.as_millis() as i64;
-            writes.push(replies::put(&self.slot.key, self.slot.shard, identity.id, identity.hash,
-                encoded, expires));
+            writes.push(replies::store(
+                &self.place,
+                Reply {
+                    id: identity.id,
+                    hash: identity.hash,
+                    ok: encoded.ok,
+                    outcome: encoded.bytes.as_slice().into(),
+                    keep: identity.keep,
+                },
+            ));
         }
         if let Some(row) = delivery.row {
             writes.push(mailbox::delete(row.seq));
@@ -123,7 +155,7 @@ impl<K: Handlers> Activation<K> {
         if writes.is_empty() {
             return self.answer_after_commits(delivery, outcome, encoded);
         }
-        let bytes = writes.iter().map(Write::bytes).sum();
+        let bytes = writes.iter().map(size).sum();
         let sequence = self.slot.lock().submitted(bytes);
         let pending = Pending {
             hosting: self.hosting.clone(),
@@ -156,8 +188,11 @@ impl<K: Handlers> Activation<K> {
         outcome: K::Outcome,
         encoded: Option<Encoded>,
     ) {
-        let (slot, hosting, directory) =
-            (self.slot.clone(), self.hosting.clone(), self.directory.clone());
+        let (slot, hosting, directory) = (
+            self.slot.clone(),
+            self.hosting.clone(),
+            self.directory.clone(),
+        );
         let reply = Box::new(move |committed: Result<(), ()>| {
             if committed.is_err() {
                 return run_again(&slot, delivery, "an earlier commit failed");
@@ -227,46 +262,56 @@ impl<K: Handlers> Activation<K> {
             Err(_) => return drop(self.slot.close()),
         }
         self.lane_activation = self.hosting.next_activation();
-        let (key, after) = (self.slot.key.clone(), self.slot.lock().books.last_row);
-        let now = self.hosting.store().now_ms();
+        let (place, after) = (self.place.clone(), self.slot.lock().books.last_row);
         let read = self.hosting.store().read("load entity", move |connection| {
             Box::pin(async move {
-                let row = entities::load(connection, &key).await?;
-                let due = mailbox::of_entity(connection, &key, after, now, ROWS).await?;
-                Ok((row, due))
+                let row = match K::DURABLE {
+                    Some(_) => entities::load(connection, &place).await?,
+                    None => None,
+                };
+                let rows = mailbox::of_entity(connection, &place, after, ROWS).await?;
+                Ok((row, rows))
             })
         });
         match read.await {
-            Ok((row, due)) => self.loaded(row, due).await,
+            Ok((row, rows)) => self.loaded(row, rows).await,
             Err(error) => self.load_failed(&error),
         }
     }
 
-    async fn loaded(&mut self, row: Option<entities::EntityRow>, due: Vec<MailboxRow>) {
+    async fn loaded(&mut self, row: Option<StateRow>, stored: Vec<mailbox::Message>) {
         if let Some(durable) = &K::DURABLE {
             let state = match &row {
                 None => Ok(K::create()),
                 Some(row) if row.shape > durable.version => Err(format!(
-                    "it has version {}, this program knows {}", row.shape, durable.version)),
+                    "it has version {}, this program knows {}",
+                    row.shape, durable.version
+                )),
                 Some(row) => (durable.load)(&row.state).map_err(|error| error.to_string()),
             };
             match state {
                 Ok(state) => {
                     self.entity = Some(state);
                     self.version = row.as_ref().map_or(0, |row| row.version);
-                    self.accepted = row.map(|row| row.state).unwrap_or_default();
+                    self.accepted = row.map_or_else(Arc::default, |row| row.state.into());
                 }
-                Err(why) => return self.unreadable(&why, due).await,
+                Err(why) => return self.unreadable(&why, stored).await,
             }
         } else {
             self.entity.get_or_insert_with(K::create);
         }
-        let more = due.len() == ROWS;
-        let mut rows = Vec::with_capacity(due.len());
-        for row in due {
-            match from_row::<K>(&self.hosting, &row) {
-                Ok(delivery) => rows.push((delivery, row.seq)),
-                Err(refusal) => self.hosting.bury_row(row.seq, &refusal.to_string()),
+        let more = stored.len() == ROWS as usize;
+        let mut rows = Vec::with_capacity(stored.len());
+        for message in stored {
+            let seq = message.seq;
+            let read = MailboxRow::read(message)
+                .map_err(|error| error.to_string())
+                .and_then(|row| {
+                    from_row::<K>(&self.hosting, &row).map_err(|refusal| refusal.to_string())
+                });
+            match read {
+                Ok(delivery) => rows.push((delivery, seq)),
+                Err(why) => self.hosting.bury_row(self.slot.shard, seq, &why),
             }
         }
         self.slot.lock().loaded(rows, more);
@@ -278,11 +323,16 @@ impl<K: Handlers> Activation<K> {
     }
 
     /// The stored state cannot be read: its calls end, its rows are counted, nothing else suffers.
-    async fn unreadable(&mut self, why: &str, due: Vec<MailboxRow>) {
-        let text = format!("the stored state of {} cannot be read: {why}", self.slot.key);
+    async fn unreadable(&mut self, why: &str, stored: Vec<mailbox::Message>) {
+        let text = format!(
+            "the stored state of {} cannot be read: {why}",
+            self.slot.key
+        );
         tracing::error!(entity = %self.slot.key, why, "a stored state cannot be read");
-        for row in due {
-            self.hosting.row_failed(row.seq, row.attempts, &text).await;
+        for row in stored {
+            self.hosting
+                .row_failed(self.slot.shard, row.seq, row.attempts, &text)
+                .await;
         }
         for delivery in self.slot.close() {
             self.refuse(delivery, Refusal::Crashed(text.as_str().into()));
@@ -294,15 +344,15 @@ impl<K: Handlers> Activation<K> {
     /// A suspect row is counted before it runs: if it kills the node, the next life knows.
     pub(super) async fn may_run_row(&mut self, delivery: &mut Delivery<K>) -> bool {
         let Some(row) = delivery.row else { return true };
-        if row.expires_at.is_some_and(|expires| expires <= self.hosting.store().now_ms()) {
+        if row.expired {
             self.slot.lock().row_done(row.seq);
-            self.hosting.drop_row(row.seq);
+            self.hosting.drop_row(self.slot.shard, row.seq);
             return false;
         }
         if row.attempts > 0 {
             self.directory.meter.redelivery();
         }
-        if row.suspect && self.hosting.count_attempt(row.seq).await.is_err() {
+        if row.suspect && !self.hosting.count_attempt(self.slot.shard, row.seq).await {
             self.back_off();
             return false;
         }
@@ -314,7 +364,11 @@ impl<K: Handlers> Activation<K> {
         let Some(row) = &mut delivery.row else { return };
         let (seq, attempts) = (row.seq, row.attempts);
         row.attempts += 1;
-        if self.hosting.row_failed(seq, attempts, &error).await {
+        if self
+            .hosting
+            .row_failed(self.slot.shard, seq, attempts, &error)
+            .await
+        {
             self.slot.lock().row_done(seq);
         } else {
             // Back to the front: later messages of the same sender must not overtake it.
@@ -325,7 +379,7 @@ impl<K: Handlers> Activation<K> {
     fn bury(&mut self, delivery: Delivery<K>, error: &str) {
         if let Some(row) = delivery.row {
             self.slot.lock().row_done(row.seq);
-            self.hosting.bury_row(row.seq, error);
+            self.hosting.bury_row(self.slot.shard, row.seq, error);
         }
     }
 }
@@ -353,35 +407,41 @@ impl<K: Handlers> Pending<K> {
     fn committed(self, numbers: &[(usize, i64)]) {
         for (write, message) in self.sends {
             if let Some((_, seq)) = numbers.iter().find(|(index, _)| *index == write) {
-                let row = MailboxRow { seq: *seq, attempts: 0, message };
-                self.hosting.accept_row(row);
+                let now = self.hosting.store().now_ms();
+                self.hosting.accept_row(message.stored(*seq, now));
             }
         }
         if let Some(row) = self.delivery.row {
             self.slot.lock().row_done(row.seq);
         }
         count(&self.directory, &self.delivery, &self.outcome);
-        self.slot.settle(self.delivery, Settled::Done(self.outcome, self.encoded));
+        self.slot
+            .settle(self.delivery, Settled::Done(self.outcome, self.encoded));
     }
 
     /// An earlier run of the same call was stored: its outcome is the answer, this run's is dropped.
     fn already_done(self) {
-        let Some(identity) = self.delivery.identity else { return };
+        let Some(identity) = self.delivery.identity else {
+            return;
+        };
         if let Some(row) = self.delivery.row {
             self.slot.lock().row_done(row.seq);
-            self.hosting.drop_row(row.seq);
+            self.hosting.drop_row(self.slot.shard, row.seq);
         }
         let (hosting, slot, delivery) = (self.hosting.clone(), self.slot, self.delivery);
-        let key = slot.key.clone();
+        let place = Place::new(&slot.key, slot.shard);
         self.hosting.spawn(async move {
             let read = hosting.store().read("stored reply", move |connection| {
-                Box::pin(async move { replies::find(connection, &key, identity.id).await })
+                Box::pin(async move { replies::find(connection, &place, identity.id).await })
             });
             let settled = match read.await {
                 Ok(Some(stored)) if stored.hash != identity.hash => {
                     Settled::Refused(Refusal::KeyReused)
                 }
-                Ok(Some(stored)) => Settled::Stored(stored.outcome),
+                Ok(Some(stored)) => Settled::Stored(Encoded {
+                    ok: stored.ok,
+                    bytes: stored.outcome,
+                }),
                 // It expired between the two statements, or the store is in trouble: ask again.
                 Ok(None) => Settled::Refused(Refusal::Unavailable("the reply expired".into())),
                 Err(error) => Settled::Refused(error.refusal()),
@@ -400,7 +460,9 @@ impl<K: Handlers> Pending<K> {
         if self.delivery.row.is_some() || self.delivery.identity.is_some() {
             return run_again(&self.slot, self.delivery, "the commit's end is unknown");
         }
-        self.directory.meter.call(self.delivery.method, CallOutcome::Refused);
+        self.directory
+            .meter
+            .call(self.delivery.method, CallOutcome::Refused);
         let why = Refusal::UnknownOutcome(format!("the commit's end is unknown: {error}").into());
         self.slot.settle(self.delivery, Settled::Refused(why));
     }
@@ -409,8 +471,11 @@ impl<K: Handlers> Pending<K> {
         if self.delivery.row.is_some() {
             return run_again(&self.slot, self.delivery, "the store refused it");
         }
-        self.directory.meter.call(self.delivery.method, CallOutcome::Refused);
-        self.slot.settle(self.delivery, Settled::Refused(error.refusal()));
+        self.directory
+            .meter
+            .call(self.delivery.method, CallOutcome::Refused);
+        self.slot
+            .settle(self.delivery, Settled::Refused(error.refusal()));
     }
 }
 
@@ -429,8 +494,20 @@ fn run_again<K: Handlers>(slot: &Shared<K>, mut delivery: Delivery<K>, why: &str
 }
 
 fn count<K: Handlers>(directory: &Directory<K>, delivery: &Delivery<K>, outcome: &K::Outcome) {
-    let column = if K::is_ok(outcome) { CallOutcome::Ok } else { CallOutcome::Rejected };
+    let column = if K::is_ok(outcome) {
+        CallOutcome::Ok
+    } else {
+        CallOutcome::Rejected
+    };
     directory.meter.call(delivery.method, column);
+}
+
+/// Returns about how many bytes a write holds in memory until its commit.
+fn size(write: &Write) -> usize {
+    match write {
+        Write::Row { values, .. } => values.iter().map(Value::size).sum(),
+        Write::Event { data, .. } => data.len(),
+    }
 }
 
 /// States above this cost noticeably: each message writes the whole state.
@@ -439,7 +516,11 @@ const STATE_BYTES_LARGE: usize = 64 * 1024;
 fn warn_if_large(kind: &'static str, bytes: usize) {
     if bytes > STATE_BYTES_LARGE {
         crate::telemetry::once(kind, || {
-            tracing::warn!(kind, bytes, "a state is large: every message writes all of it");
+            tracing::warn!(
+                kind,
+                bytes,
+                "a state is large: every message writes all of it"
+            );
         });
     }
 }

@@ -31,7 +31,7 @@ pub(crate) enum Reply<K: Handlers> {
 pub(crate) struct Identity {
     pub(crate) id: CallId,
     /// Of method and arguments, so that a reused key is noticed.
-    pub(crate) hash: i64,
+    pub(crate) hash: u64,
     /// How long the outcome is remembered.
     pub(crate) keep: Duration,
 }
@@ -44,8 +44,10 @@ pub(crate) struct RowTag {
     pub(crate) attempts: u32,
     /// Found after its former owner died: it may be what killed it.
     pub(crate) suspect: bool,
-    /// Database time after which it is dropped.
-    pub(crate) expires_at: Option<i64>,
+    /// It fires by its time, not in its place.
+    pub(crate) timer: bool,
+    /// Its time to be dropped has passed.
+    pub(crate) expired: bool,
 }
 
 /// A message in an activation's queue.
@@ -94,7 +96,7 @@ impl<K: Handlers> Delivery<K> {
         let name = K::METHODS[self.method].name.as_bytes();
         let args = self.encoded.as_deref().unwrap_or_default();
         let hash = xxhash_rust::xxh3::xxh3_64_with_seed(args, xxhash_rust::xxh3::xxh3_64(name));
-        self.identity = Some(Identity { id, hash: hash.cast_signed(), keep });
+        self.identity = Some(Identity { id, hash, keep });
     }
 
     /// Says whether it can run again after it ran.

@@ -85,8 +85,16 @@ impl<K: Handlers> Directory<K> {
             if let Some(slot) = part.get(id) {
                 return Ok(slot.clone());
             }
-            let key = EntityKey { kind: K::KIND, id: id.clone() };
-            let slot = Arc::new(Slot::new(key, shard, hosting.next_activation(), hosting.now()));
+            let key = EntityKey {
+                kind: K::KIND,
+                id: id.clone(),
+            };
+            let slot = Arc::new(Slot::new(
+                key,
+                shard,
+                hosting.next_activation(),
+                hosting.now(),
+            ));
             part.insert(id.clone(), slot.clone());
             slot
         };
@@ -103,14 +111,19 @@ impl<K: Handlers> Directory<K> {
     /// Removes an activation that ended, so that the next message makes a new one.
     pub(crate) fn forget(&self, slot: &Shared<K>) {
         let mut part = self.part(&slot.key.id);
-        if part.get(&slot.key.id).is_some_and(|current| Arc::ptr_eq(current, slot)) {
+        if part
+            .get(&slot.key.id)
+            .is_some_and(|current| Arc::ptr_eq(current, slot))
+        {
             part.remove(&slot.key.id);
         }
     }
 
     fn part(&self, id: &EntityId) -> MutexGuard<'_, Part<K>> {
         let index = xxh3_64(id.as_str().as_bytes()) as usize % PARTS;
-        self.parts[index].lock().unwrap_or_else(PoisonError::into_inner)
+        self.parts[index]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn slots(&self) -> Vec<Shared<K>> {
@@ -126,7 +139,9 @@ impl<K: Handlers> Directory<K> {
     }
 
     fn method(name: &str) -> Result<usize, Refusal> {
-        let found = K::METHODS.iter().position(|method| method.callable && method.name == name);
+        let found = K::METHODS
+            .iter()
+            .position(|method| method.callable && method.name == name);
         found.ok_or_else(|| {
             Refusal::NotHosted(format!("kind `{}` has no method `{name}`", K::KIND).into())
         })
@@ -147,18 +162,26 @@ impl<K: Handlers> Directory<K> {
         let method = Self::method(&invocation.method)?;
         let args = Self::decode(method, invocation.codec, &invocation.args)?;
         if invocation.mode == Mode::Cast {
-            client.cast::<K>(&self, &invocation.id, args, invocation.call).await?;
-            return Ok(Encoded { ok: true, bytes: Vec::new() });
+            client
+                .cast::<K>(&self, &invocation.id, args, invocation.call)
+                .await?;
+            return Ok(Encoded {
+                ok: true,
+                bytes: Vec::new(),
+            });
         }
         let deadline = client.hosting.deadline(invocation.timeout);
         loop {
             let args = Self::decode(method, invocation.codec, &invocation.args)?;
             let (sender, receiver) = oneshot::channel();
             let reply = Reply::Wire(invocation.codec, sender);
-            let mut delivery = client.delivery::<K>(args, reply, Some(deadline), invocation.call)?;
-            // A call by name crosses a boundary: it gets an identity even without a key, so that
-            // an unclear commit can be asked again.
-            delivery.encode().map_err(super::delivery::unwritable)?;
+            let delivery = client.delivery::<K>(
+                &invocation.id,
+                args,
+                reply,
+                Some(deadline),
+                invocation.call,
+            )?;
             let answer = async {
                 let queued = self.admit(&client.hosting, &invocation.id, delivery)?;
                 client.hosting.answer_by(deadline, receiver, queued).await
@@ -179,7 +202,12 @@ pub(crate) fn refusal_is_retried(refusal: &Refusal, has_identity: bool) -> bool 
 }
 
 /// Rings when the entity may have been idle for long enough; rings again if it was not.
-fn watch_idle(hosting: &Arc<Hosting>, slot: Arc<dyn Idle>, since: Instant, idle: std::time::Duration) {
+fn watch_idle(
+    hosting: &Arc<Hosting>,
+    slot: Arc<dyn Idle>,
+    since: Instant,
+    idle: std::time::Duration,
+) {
     let (weak, slot) = (Arc::downgrade(hosting), Arc::downgrade(&slot));
     hosting.wheel().set(
         since + idle,
@@ -199,7 +227,11 @@ impl<K: Handlers> Hosted for Directory<K> {
     }
 
     fn role(&self) -> Role {
-        if K::DURABLE.is_some() { Role::DurableEntity } else { Role::Entity }
+        if K::DURABLE.is_some() {
+            Role::DurableEntity
+        } else {
+            Role::Entity
+        }
     }
 
     fn exposed(&self) -> bool {
@@ -240,13 +272,16 @@ impl<K: Handlers> Hosted for Directory<K> {
     }
 
     fn holds(&self, id: &EntityId, seq: i64) -> bool {
-        self.part(id).get(id).is_some_and(|slot| slot.lock().books.holds(seq))
+        self.part(id)
+            .get(id)
+            .is_some_and(|slot| slot.lock().books.holds(seq))
     }
 
     fn evict(&self, id: &EntityId) -> bool {
         let slot = self.part(id).get(id).cloned();
         slot.is_some_and(|slot| {
-            slot.close_if_idle(Clock.now(), std::time::Duration::ZERO).is_none()
+            slot.close_if_idle(Clock.now(), std::time::Duration::ZERO)
+                .is_none()
         })
     }
 

@@ -20,13 +20,8 @@ use super::{
     slot::{Next, Settled, Shared},
 };
 use crate::{
-    context::Ctx,
-    error::Refusal,
-    hosting::Hosting,
-    id::Epoch,
-    mailbox::MailboxRow,
-    meter::CallOutcome,
-    wheel::Alarm,
+    context::Ctx, error::Refusal, hosting::Hosting, id::Epoch, mailbox::MailboxRow,
+    meter::CallOutcome, store::entities::Place, wheel::Alarm,
 };
 
 /// The first pause before a reload after a panic; it doubles up to [`BACKOFF_MAX`].
@@ -51,12 +46,13 @@ pub(crate) struct Activation<K: Handlers> {
     pub(super) hosting: Arc<Hosting>,
     pub(super) directory: Arc<Directory<K>>,
     pub(super) slot: Shared<K>,
+    pub(super) place: Place,
     pub(super) ctx: Ctx<K>,
     pub(super) entity: Option<K>,
     /// The state's bytes after the last accepted message, committed or in flight.
-    pub(super) accepted: Vec<u8>,
+    pub(super) accepted: Arc<[u8]>,
     /// The version of the last accepted state.
-    pub(super) version: i64,
+    pub(super) version: u64,
     pub(super) lane_activation: u64,
     /// The epoch under which the state was read; writes carry it.
     pub(super) epoch: Epoch,
@@ -71,12 +67,13 @@ pub(super) fn spawn<K: Handlers>(
     let supervisor = hosting.supervisor(slot.shard)?;
     let durable = K::DURABLE.is_some();
     let activation = Activation {
+        place: Place::new(&slot.key, slot.shard),
         ctx: Ctx::new(hosting.clone(), &slot.key, slot.shard, durable),
         hosting: hosting.clone(),
         directory: directory.clone(),
         slot: slot.clone(),
         entity: None,
-        accepted: Vec::new(),
+        accepted: Arc::default(),
         version: 0,
         lane_activation: slot.activation,
         epoch: hosting.epoch(slot.shard)?,
@@ -87,7 +84,9 @@ pub(super) fn spawn<K: Handlers>(
             slot.lock().attach(actor);
             Ok(())
         }
-        Err(error) => Err(Refusal::Unavailable(format!("cannot host the entity: {error}").into())),
+        Err(error) => Err(Refusal::Unavailable(
+            format!("cannot host the entity: {error}").into(),
+        )),
     }
 }
 
@@ -128,7 +127,10 @@ impl<K: Handlers> Actor for EntityHost<K> {
 
 impl<K: Handlers> Activation<K> {
     async fn run(&mut self, mut delivery: Delivery<K>) {
-        if delivery.deadline.is_some_and(|deadline| deadline <= self.hosting.now()) {
+        if delivery
+            .deadline
+            .is_some_and(|deadline| deadline <= self.hosting.now())
+        {
             return self.refuse(delivery, Refusal::Timeout { started: false });
         }
         if delivery.row.is_some() && !self.may_run_row(&mut delivery).await {
@@ -140,7 +142,8 @@ impl<K: Handlers> Activation<K> {
         let args = delivery.args.take().expect("just armed");
         let row = delivery.row.map(|row| row.message);
         let message = row.or(delivery.identity.map(|identity| identity.id));
-        self.ctx.turn(message, delivery.request.clone(), delivery.parent.clone());
+        self.ctx
+            .turn(message, delivery.request.clone(), delivery.parent.clone());
         let entity = self.entity.as_mut().expect("the slot loads before it runs");
         match caught(entity.handle(args, &mut self.ctx)).await {
             Ok(outcome) => self.finish(delivery, outcome),
@@ -197,7 +200,12 @@ impl<K: Handlers> Activation<K> {
 
 impl<K: Handlers> Drop for Activation<K> {
     fn drop(&mut self) {
-        for delivery in self.slot.close().into_iter().chain(self.slot.lock().drain()) {
+        for delivery in self
+            .slot
+            .close()
+            .into_iter()
+            .chain(self.slot.lock().drain())
+        {
             let why = Refusal::Unavailable("the entity's activation ended".into());
             self.slot.settle(delivery, Settled::Refused(why));
         }
@@ -246,7 +254,8 @@ pub(super) fn from_row<K: Handlers>(
         message: message.message,
         attempts: row.attempts,
         suspect: hosting.is_suspect(row.seq),
-        expires_at: message.expires_at,
+        timer: row.timer,
+        expired: row.expired,
     });
     if message.keyed {
         delivery.identify(message.message, K::OPTIONS.key_retention);

@@ -82,7 +82,7 @@ pub(crate) struct Inner<K: Handlers> {
 }
 
 struct InFlight<K: Handlers> {
-    hash: i64,
+    hash: u64,
     waiters: Vec<Reply<K>>,
 }
 
@@ -130,7 +130,12 @@ impl<K: Handlers> Slot<K> {
                 failures: 0,
             },
         };
-        Self { key, shard, activation, inner: Mutex::new(inner) }
+        Self {
+            key,
+            shard,
+            activation,
+            inner: Mutex::new(inner),
+        }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner<K>> {
@@ -149,11 +154,15 @@ impl<K: Handlers> Slot<K> {
             if earlier.hash != identity.hash {
                 return Admission::Refused(Refusal::KeyReused);
             }
-            earlier.waiters.push(std::mem::replace(&mut delivery.reply, Reply::Nobody));
+            earlier
+                .waiters
+                .push(std::mem::replace(&mut delivery.reply, Reply::Nobody));
             return Admission::Joined;
         }
         if inner.load() >= K::OPTIONS.mailbox {
-            return Admission::Refused(Refusal::Overloaded { retry_after: RETRY_AFTER });
+            return Admission::Refused(Refusal::Overloaded {
+                retry_after: RETRY_AFTER,
+            });
         }
         let number = inner.push(delivery);
         inner.poke();
@@ -169,7 +178,8 @@ impl<K: Handlers> Slot<K> {
         }
         // Before a durable entity's load, and while behind, SQL has the order: reading it finds the row.
         let unread = K::DURABLE.is_some() && inner.books.stale;
-        if !unread && !inner.books.rows_behind {
+        let timer = delivery.row.is_some_and(|row| row.timer);
+        if timer || !unread && !inner.books.rows_behind {
             inner.add_row(delivery, seq);
         }
         inner.poke();
@@ -179,11 +189,17 @@ impl<K: Handlers> Slot<K> {
     /// Takes back a message that did not start; says whether it was still queued.
     pub(crate) fn withdraw(&self, number: u64) -> bool {
         let mut inner = self.lock();
-        let Some(at) = inner.queue.iter().position(|delivery| delivery.number == number) else {
+        let Some(at) = inner
+            .queue
+            .iter()
+            .position(|delivery| delivery.number == number)
+        else {
             return false;
         };
         let delivery = inner.queue.remove(at).expect("the position was just found");
-        let waiters = delivery.identity.and_then(|identity| inner.in_flight.remove(&identity.id));
+        let waiters = delivery
+            .identity
+            .and_then(|identity| inner.in_flight.remove(&identity.id));
         drop(inner);
         for waiter in waiters.into_iter().flat_map(|joined| joined.waiters) {
             waiter.refuse(Refusal::Timeout { started: false });
@@ -258,7 +274,10 @@ impl<K: Handlers> Slot<K> {
     /// Answers a message and all repeats that joined it.
     pub(crate) fn settle(&self, delivery: Delivery<K>, outcome: Settled<K>) {
         let joined = delivery.identity.and_then(|identity| {
-            self.lock().in_flight.remove(&identity.id).map(|joined| joined.waiters)
+            self.lock()
+                .in_flight
+                .remove(&identity.id)
+                .map(|joined| joined.waiters)
         });
         let waiters = joined.unwrap_or_default();
         match outcome {
@@ -316,8 +335,13 @@ impl<K: Handlers> Inner<K> {
         self.next_number += 1;
         delivery.number = number;
         if let Some(identity) = delivery.identity {
-            self.in_flight
-                .insert(identity.id, InFlight { hash: identity.hash, waiters: Vec::new() });
+            self.in_flight.insert(
+                identity.id,
+                InFlight {
+                    hash: identity.hash,
+                    waiters: Vec::new(),
+                },
+            );
         }
         self.queue.push_back(delivery);
         number
@@ -325,7 +349,7 @@ impl<K: Handlers> Inner<K> {
 
     /// Queues a row that is new here, or notes that rows stay in SQL for want of room.
     pub(crate) fn add_row(&mut self, delivery: Delivery<K>, seq: i64) {
-        if seq <= self.books.last_row && self.books.rows.contains(&seq) {
+        if self.books.rows.contains(&seq) {
             return;
         }
         if self.load() >= K::OPTIONS.mailbox {
@@ -340,7 +364,9 @@ impl<K: Handlers> Inner<K> {
             return;
         }
         self.books.rows.insert(seq);
-        self.books.last_row = self.books.last_row.max(seq);
+        if !delivery.row.is_some_and(|row| row.timer) {
+            self.books.last_row = self.books.last_row.max(seq);
+        }
         self.push(delivery);
     }
 
@@ -399,7 +425,9 @@ impl<K: Handlers> Inner<K> {
         if self.books.uncommitted == 0 {
             return Some(reply);
         }
-        self.books.waiting.push_back((self.books.last_sequence, reply));
+        self.books
+            .waiting
+            .push_back((self.books.last_sequence, reply));
         None
     }
 
@@ -419,7 +447,11 @@ impl<K: Handlers> Inner<K> {
             books.stale = true;
         }
         let mut released = Vec::new();
-        while books.waiting.front().is_some_and(|(until, _)| *until <= sequence) {
+        while books
+            .waiting
+            .front()
+            .is_some_and(|(until, _)| *until <= sequence)
+        {
             released.extend(books.waiting.pop_front().map(|(_, reply)| reply));
         }
         self.poke();
@@ -453,11 +485,16 @@ impl<K: Handlers> Inner<K> {
 
     /// Forgets all rows: SQL is read again.
     pub(crate) fn drop_rows(&mut self) {
-        let (queue, redo) = (std::mem::take(&mut self.queue), std::mem::take(&mut self.books.redo));
-        let (rows, queue): (Vec<_>, VecDeque<_>) =
-            queue.into_iter().partition(|delivery| delivery.row.is_some());
-        let (redo_rows, redo): (Vec<_>, Vec<_>) =
-            redo.into_iter().partition(|delivery| delivery.row.is_some());
+        let (queue, redo) = (
+            std::mem::take(&mut self.queue),
+            std::mem::take(&mut self.books.redo),
+        );
+        let (rows, queue): (VecDeque<_>, VecDeque<_>) = queue
+            .into_iter()
+            .partition(|delivery| delivery.row.is_some());
+        let (redo_rows, redo): (Vec<_>, Vec<_>) = redo
+            .into_iter()
+            .partition(|delivery| delivery.row.is_some());
         (self.queue, self.books.redo) = (queue, redo);
         for delivery in rows.into_iter().chain(redo_rows) {
             self.forget_identity(&delivery);

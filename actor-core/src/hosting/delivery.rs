@@ -8,17 +8,24 @@ use tokio::sync::oneshot;
 use super::Hosting;
 use crate::{
     codec::Codec,
-    entity::ATTEMPTS_MAX,
+    entity::{ATTEMPTS_MAX, EventHandler},
     error::Refusal,
-    id::EntityId,
+    id::{EntityId, ShardId},
     mailbox::{Announcement, Effect, MailboxRow, StoredMessage},
-    store::{Item, StoreError, Verdict, Write, dead_letters, mailbox},
-    timers::HORIZON,
+    store::{
+        StoreError, dead_letters,
+        lane::{Item, Verdict, Write},
+        mailbox,
+    },
+    timers::{HORIZON, TIMERS_MAX},
     topic::Position,
 };
 
 /// Rows fetched by one poll statement.
-const POLL_ROWS: usize = 1024;
+const POLL_ROWS: u32 = 1024;
+
+/// Statements of one poll; the next poll goes on where it ended.
+const POLL_PAGES: usize = 8;
 
 /// The time between two polls, +-20 %. The poll is a safety net: commits wake owners at once.
 const POLL_EVERY: Duration = Duration::from_secs(5);
@@ -37,7 +44,7 @@ impl Hosting {
         let mut send = |message: StoredMessage, writes: &mut Vec<Write>| {
             let shard = self.shard_of(&message.kind, message.id.as_str());
             sends.push((writes.len(), message.clone()));
-            writes.push(mailbox::insert(&message, shard, self.store.now_ms()));
+            writes.push(message.write(shard));
         };
         for effect in effects {
             match effect {
@@ -46,7 +53,12 @@ impl Hosting {
                     for message in self.to_subscribers(&announcement) {
                         send(message, writes);
                     }
-                    writes.push(Write::event(announcement));
+                    writes.push(Write::Event {
+                        topic: announcement.topic,
+                        name: announcement.name,
+                        key: announcement.key,
+                        data: announcement.data,
+                    });
                 }
             }
         }
@@ -60,7 +72,7 @@ impl Hosting {
         };
         let mut messages = Vec::new();
         for hosted in self.kinds.values() {
-            let receives = |handler: &&crate::entity::EventHandler| *handler.event == *announcement.name;
+            let receives = |handler: &&EventHandler| *handler.event == *announcement.name;
             for handler in hosted.events().iter().filter(receives) {
                 messages.push(StoredMessage {
                     kind: hosted.kind().into(),
@@ -70,8 +82,8 @@ impl Hosting {
                     codec: Codec::Json,
                     args: announcement.data.clone(),
                     request: None,
-                    due_at: None,
-                    expires_at: None,
+                    due: None,
+                    expires: None,
                     keyed: false,
                 });
             }
@@ -80,173 +92,219 @@ impl Hosting {
     }
 
     /// Stores what is sent outside any handler; returns an announcement's position.
-    pub async fn commit_effect(&self, effect: Effect) -> Result<Position, Refusal> {
+    pub async fn commit_effect(self: &Arc<Self>, effect: Effect) -> Result<Position, Refusal> {
         self.accepting()?;
         let (kind, id): (&str, &str) = match &effect {
             Effect::Send(message) => (&message.kind, message.id.as_str()),
             Effect::Announce(announcement) => ("topic", &announcement.topic),
         };
         let shard = self.shard_of(kind, id);
-        let epoch = self.epoch(shard)?;
+        let topic = match &effect {
+            Effect::Announce(announcement) => Some(announcement.topic.clone()),
+            Effect::Send(_) => None,
+        };
         let mut writes = Vec::new();
         let sends = self.effect_writes(vec![effect], &mut writes);
-        let event = writes.iter().position(Write::is_event);
+        let event = writes
+            .iter()
+            .position(|write| matches!(write, Write::Event { .. }));
+        match self.commit(shard, writes).await? {
+            Verdict::Committed(numbers) => {
+                let number = |write: usize| {
+                    numbers
+                        .iter()
+                        .find(|(index, _)| *index == write)
+                        .map(|n| n.1)
+                };
+                let now = self.store.now_ms();
+                for (write, message) in sends {
+                    if let Some(seq) = number(write) {
+                        self.accept_row(message.stored(seq, now));
+                    }
+                }
+                let offset = event.and_then(number).unwrap_or_default().cast_unsigned();
+                let epoch = topic.map_or(0, |topic| self.topics.epoch(&topic));
+                Ok(Position { epoch, offset })
+            }
+            // The same message is stored already: that is what the sender wanted.
+            Verdict::Conflict { .. } => Ok(Position::default()),
+            Verdict::Failed(error) => Err(error.refusal()),
+            Verdict::Unclear(error) => Err(Refusal::UnknownOutcome(
+                format!("whether it is stored: {error}").into(),
+            )),
+            Verdict::Fenced | Verdict::Refused => Err(Refusal::Unavailable(
+                format!("shard {shard} changed its owner").into(),
+            )),
+        }
+    }
+
+    /// Commits writes that belong to no activation and waits for the lane's answer.
+    ///
+    /// # Errors
+    /// `Unavailable` if this node does not own the shard.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the answer, not the commit.
+    pub async fn commit(&self, shard: ShardId, writes: Vec<Write>) -> Result<Verdict, Refusal> {
+        let epoch = self.epoch(shard)?;
         let (sender, receiver) = oneshot::channel();
+        let activation = self.next_activation();
         self.lanes().submit(Item {
             shard,
             epoch,
-            activation: self.next_activation(),
+            activation,
             sequence: 1,
             writes,
             done: Box::new(move |verdict| drop(sender.send(verdict))),
         });
-        match receiver.await {
-            Ok(Verdict::Committed(numbers)) => {
-                let number =
-                    |write: usize| numbers.iter().find(|(index, _)| *index == write).map(|n| n.1);
-                for (write, message) in sends {
-                    if let Some(seq) = number(write) {
-                        self.accept_row(MailboxRow { seq, attempts: 0, message });
-                    }
-                }
-                let offset = event.and_then(number).unwrap_or_default();
-                Ok(Position { epoch: self.stream_epoch(), offset: offset.cast_unsigned() })
-            }
-            // The same message is stored already: that is what the sender wanted.
-            Ok(Verdict::Conflict { .. }) => Ok(Position::default()),
-            Ok(Verdict::Failed(error)) => Err(error.refusal()),
-            Ok(Verdict::Unclear(error)) => {
-                Err(Refusal::UnknownOutcome(format!("whether it is stored: {error}").into()))
-            }
-            Ok(Verdict::Fenced | Verdict::Refused) | Err(_) => {
-                Err(Refusal::Unavailable(format!("shard {shard} changed its owner").into()))
-            }
-        }
+        let verdict = receiver.await;
+        self.lanes().forget(activation);
+        verdict.map_err(|_| Refusal::Unavailable("the node is stopping".into()))
     }
 
     /// Hands a stored message on: to its activation if it is due, to the timers if it soon will be.
     pub fn accept_row(self: &Arc<Self>, row: MailboxRow) {
-        let now = self.store.now_ms();
-        if let Some(due) = row.message.due_at.filter(|due| *due > now) {
-            let remaining = Duration::from_millis((due - now).cast_unsigned());
-            if remaining <= HORIZON {
-                self.timers.add(self.clock, remaining, row);
-            }
-            return;
+        if row.due_in > HORIZON {
+            return; // The refill brings it when its time is near.
+        }
+        if !row.due_in.is_zero() {
+            return self.timers.add(self.clock, row.due_in, row);
         }
         let Some(hosted) = self.kinds.get(&*row.message.kind) else {
             return; // Held until the kind is hosted here.
         };
         let delivered = hosted.clone().deliver(self, &row);
         if let Err(error @ (Refusal::Decode(_) | Refusal::NotHosted(_))) = delivered {
-            self.bury_row(row.seq, &error.to_string());
+            let shard = self.shard_of(&row.message.kind, row.message.id.as_str());
+            self.bury_row(shard, row.seq, &error.to_string());
         }
     }
 
     /// Counts a stored message's failure; says whether that was one too many and it is buried.
-    pub async fn row_failed(&self, seq: i64, attempts: u32, error: &str) -> bool {
-        let (last, error) = (attempts + 1 >= ATTEMPTS_MAX, error.to_owned());
-        let now = self.store.now_ms();
-        let written = self.store.write("count failure", move |connection| {
-            Box::pin(async move {
-                if last {
-                    dead_letters::bury(connection, seq, &error, now).await
-                } else {
-                    mailbox::failed(connection, seq, &error).await
-                }
-            })
-        });
-        match written.await {
-            Ok(_) if last => {
+    pub async fn row_failed(&self, shard: ShardId, seq: i64, attempts: u32, error: &str) -> bool {
+        let attempts = attempts + 1;
+        let last = attempts >= ATTEMPTS_MAX;
+        let mut writes = vec![mailbox::record_failure(seq, attempts, error)];
+        if last {
+            writes = dead_letters::bury(seq, error).into();
+        }
+        match self.commit(shard, writes).await {
+            Ok(Verdict::Committed(_)) if last => {
                 metrics::counter!("actor_dead_letters_total", "what" => "message").increment(1);
                 true
             }
-            Ok(_) => false,
-            Err(error) => {
-                tracing::warn!(seq, %error, "a failure could not be counted");
+            Ok(Verdict::Committed(_)) => false,
+            other => {
+                tracing::warn!(seq, ?other, "a failure could not be counted");
                 false
             }
         }
     }
 
-    /// Counts that a suspect row is about to run.
-    pub async fn count_attempt(&self, seq: i64) -> Result<(), StoreError> {
-        let counted = self.store.write("count attempt", move |connection| {
-            Box::pin(async move { mailbox::count_attempt(connection, seq).await })
-        });
-        counted.await.map(drop)
+    /// Counts that a suspect row is about to run; says whether that is stored.
+    pub async fn count_attempt(&self, shard: ShardId, seq: i64) -> bool {
+        let counted = self.commit(shard, vec![mailbox::count_attempt(seq)]).await;
+        matches!(counted, Ok(Verdict::Committed(_)))
     }
 
     /// Moves a stored message to the dead letters.
-    pub fn bury_row(self: &Arc<Self>, seq: i64, error: &str) {
-        let (hosting, error, now) = (self.clone(), error.to_owned(), self.store.now_ms());
+    pub fn bury_row(self: &Arc<Self>, shard: ShardId, seq: i64, error: &str) {
+        let (hosting, error) = (self.clone(), error.to_owned());
         tracing::warn!(seq, error, "a stored message goes to the dead letters");
         self.spawn(async move {
-            let buried = hosting.store.write("bury message", move |connection| {
-                Box::pin(async move { dead_letters::bury(connection, seq, &error, now).await })
-            });
-            match buried.await {
-                Ok(_) => metrics::counter!("actor_dead_letters_total", "what" => "message").increment(1),
-                Err(error) => tracing::warn!(seq, %error, "a dead letter could not be written"),
+            match hosting
+                .commit(shard, dead_letters::bury(seq, &error).into())
+                .await
+            {
+                Ok(Verdict::Committed(_)) => {
+                    metrics::counter!("actor_dead_letters_total", "what" => "message").increment(1);
+                }
+                other => tracing::warn!(seq, ?other, "a dead letter could not be written"),
             }
         });
     }
 
     /// Deletes a stored message that is done or expired.
-    pub fn drop_row(self: &Arc<Self>, seq: i64) {
+    pub fn drop_row(self: &Arc<Self>, shard: ShardId, seq: i64) {
         let hosting = self.clone();
         self.spawn(async move {
-            let dropped = hosting.store.write("drop message", move |connection| {
-                Box::pin(async move { mailbox::drop_row(connection, seq).await })
-            });
-            if let Err(error) = dropped.await {
-                tracing::warn!(seq, %error, "a finished message could not be deleted");
+            let dropped = hosting.commit(shard, vec![mailbox::delete(seq)]).await;
+            if !matches!(
+                dropped,
+                Ok(Verdict::Committed(_) | Verdict::Conflict { .. })
+            ) {
+                tracing::warn!(seq, ?dropped, "a finished message could not be deleted");
             }
         });
     }
 
-    /// Reads due rows that are not in memory and hands them on, until none is left.
-    pub async fn poll(self: &Arc<Self>) -> Result<(), StoreError> {
-        let mut after = 0;
-        loop {
-            let now = self.store.now_ms();
-            let rows = self.store.read("due messages", move |connection| {
-                Box::pin(async move { mailbox::due(connection, now, after, POLL_ROWS).await })
+    /// Returns the shards this node owns.
+    pub(super) fn owned(&self) -> Vec<ShardId> {
+        self.shards
+            .owned()
+            .into_iter()
+            .map(|(shard, _)| shard)
+            .collect()
+    }
+
+    /// Reads ready rows after `after` and hands on those that are not in memory. Returns where the
+    /// next poll goes on; 0 when all were seen.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn poll(self: &Arc<Self>, mut after: i64) -> Result<i64, StoreError> {
+        for _ in 0..POLL_PAGES {
+            let shards = self.owned();
+            let rows = self.store.read("ready messages", move |connection| {
+                Box::pin(async move { mailbox::ready(connection, &shards, after, POLL_ROWS).await })
             });
             let rows = rows.await?;
-            let full = rows.len() == POLL_ROWS;
+            let full = rows.len() == POLL_ROWS as usize;
             for row in rows {
                 after = row.seq;
-                self.accept_row(row);
+                self.accept_stored(row);
             }
             if !full {
-                return Ok(());
+                return Ok(0);
             }
+        }
+        Ok(after)
+    }
+
+    fn accept_stored(self: &Arc<Self>, row: mailbox::Message) {
+        let (shard, seq) = (row.shard, row.seq);
+        match MailboxRow::read(row) {
+            Ok(row) => self.accept_row(row),
+            Err(error) => self.bury_row(shard, seq, &error.to_string()),
         }
     }
 
     /// Brings the timers of the next minute into memory.
     async fn refill(self: &Arc<Self>) -> Result<(), StoreError> {
-        let now = self.store.now_ms();
-        let until = now + i64::try_from(HORIZON.as_millis()).unwrap_or(i64::MAX);
+        let shards = self.owned();
         let rows = self.store.read("next timers", move |connection| {
             Box::pin(async move {
-                mailbox::timers(connection, now, until, crate::timers::TIMERS_MAX).await
+                mailbox::timers(connection, &shards, HORIZON, TIMERS_MAX as u32).await
             })
         });
         for row in rows.await? {
-            self.accept_row(row);
+            self.accept_stored(row);
         }
         Ok(())
     }
 
     /// Polls until the node stops.
     pub(super) async fn keep_polling(self: Arc<Self>) {
+        let (mut after, mut first_pass) = (0, true);
         loop {
-            if let Err(error) = self.poll().await {
-                tracing::warn!(%error, "stored messages could not be read");
+            match self.poll(after).await {
+                Ok(next) => after = next,
+                Err(error) => tracing::warn!(%error, "stored messages could not be read"),
             }
-            self.clock.sleep(self.rng.jitter(POLL_EVERY, 20)).await;
+            first_pass &= after > 0;
+            if !first_pass {
+                self.clock.sleep(self.rng.jitter(POLL_EVERY, 20)).await;
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use super::{Hosted, Hosting, Role};
 use crate::{clock::Instant, error::Refusal, id::EntityId};
 
 /// Activations in memory unless the configuration says otherwise.
-pub const RESIDENTS_MAX: usize = 100_000;
+pub(super) const RESIDENTS_MAX: usize = 100_000;
 
 /// What a caller is told to wait when nothing is idle.
 const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(500);
@@ -41,7 +41,9 @@ impl Hosting {
             }
         }
         if left == 0 {
-            return Err(Refusal::Overloaded { retry_after: RETRY_AFTER });
+            return Err(Refusal::Overloaded {
+                retry_after: RETRY_AFTER,
+            });
         }
         Ok(())
     }

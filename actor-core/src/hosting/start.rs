@@ -19,7 +19,10 @@ use crate::{
     component::Registry,
     id::CallIds,
     shards::Shards,
-    store::{Announced, Lanes, Store},
+    store::{
+        Store,
+        lane::{Announced, LaneConfig, Lanes},
+    },
     supervise::NodeSupervisor,
     timers::Timers,
     topic::{Position, TopicEvent, Topics},
@@ -41,7 +44,9 @@ impl Resources {
 
     /// Returns the value of this type.
     pub fn get<T: Any + Send + Sync>(&self) -> Option<&T> {
-        self.0.get(&TypeId::of::<T>()).and_then(|value| value.downcast_ref())
+        self.0
+            .get(&TypeId::of::<T>())
+            .and_then(|value| value.downcast_ref())
     }
 }
 
@@ -97,7 +102,7 @@ impl Hosting {
         }
         let suspect_up_to = if config.former_life_unclean {
             let last = config.store.read("last message", |connection| {
-                Box::pin(async move { crate::store::mailbox::last(connection).await })
+                Box::pin(async move { crate::store::mailbox::last_seq(connection).await })
             });
             last.await?
         } else {
@@ -133,7 +138,12 @@ impl Hosting {
                 topics.announce(&Arc::new(event.into()));
             }
         };
-        let lanes = Lanes::start(config.store, config.shards, config.rng, Box::new(announce));
+        let lanes = Lanes::start(LaneConfig::new(
+            config.store,
+            config.shards,
+            config.rng,
+            Arc::new(announce),
+        ));
         if hosting.lanes.set(lanes).is_err() {
             unreachable!("the hosting was just made");
         }
@@ -160,7 +170,11 @@ impl Hosting {
         self.draining.store(true, Ordering::SeqCst);
         let deadline = self.now() + within;
         loop {
-            let busy: usize = self.kinds.values().map(|kind| kind.stats().mailbox_depth).sum();
+            let busy: usize = self
+                .kinds
+                .values()
+                .map(|kind| kind.stats().mailbox_depth)
+                .sum();
             if busy == 0 || self.now() >= deadline {
                 return busy;
             }
@@ -176,11 +190,15 @@ impl Hosting {
             hosted.stop_shard(None);
         }
         self.lanes().stop().await;
-        for task in std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner)) {
+        for task in std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner))
+        {
             task.abort();
         }
         self.root.kill();
-        let supervisors = self.supervisors.lock().unwrap_or_else(PoisonError::into_inner);
+        let supervisors = self
+            .supervisors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         for supervisor in supervisors.values() {
             for child in supervisor.get_children() {
                 child.kill();
@@ -194,7 +212,10 @@ impl From<Announced> for TopicEvent {
     fn from(event: Announced) -> Self {
         Self {
             topic: event.topic,
-            position: Position { epoch: event.epoch, offset: event.offset },
+            position: Position {
+                epoch: event.epoch.cast_unsigned(),
+                offset: event.offset.cast_unsigned(),
+            },
             name: event.name,
             data: event.data,
         }

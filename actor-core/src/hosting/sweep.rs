@@ -3,16 +3,31 @@
 use std::{sync::Arc, time::Duration};
 
 use super::Hosting;
-use crate::store::{StoreError, mailbox, replies, topics};
+use crate::{
+    id::EntityId,
+    store::{
+        StoreError, dead_letters, mailbox, replies,
+        topics::{self, EVENTS_KEPT},
+    },
+};
 
 /// The time between two sweeps.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// How long a message may be due before it counts as stuck.
-const STUCK_AFTER_MS: i64 = 30_000;
+const STUCK_AFTER: Duration = Duration::from_secs(30);
 
-/// Rows deleted by one statement, so that no commit waits long.
-const PRUNE_ROWS: usize = 1000;
+/// How long dead letters are kept.
+const DEAD_LETTERS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Rows deleted by one transaction, so that no commit waits long.
+const PRUNE_ROWS: u32 = 1000;
+
+/// Rows looked at for being stuck; more are counted by the next sweep.
+const STUCK_ROWS: u32 = 10_000;
+
+/// Topics trimmed by one sweep statement.
+const TOPICS: u32 = 1000;
 
 impl Hosting {
     /// Sweeps until the node stops.
@@ -35,52 +50,54 @@ impl Hosting {
         metrics::gauge!("actor_stuck", "what" => "message").set(stuck as f64);
         if stuck > 0 {
             tracing::error!(stuck, "due messages were neither queued nor running");
-            self.poll().await?;
+            self.poll(0).await?;
         }
         Ok(stuck)
     }
 
-    /// Returns how many messages are due for more than 30 s without being in memory.
+    /// Returns how many messages are due for more than 30 s without being in memory, 10 000 at most.
     ///
     /// Rows of kinds this node does not host are held, not stuck.
     ///
     /// # Errors
     /// When the store does not answer.
     pub async fn stuck(&self) -> Result<usize, StoreError> {
-        let before = self.store.now_ms() - STUCK_AFTER_MS;
-        let mut after = 0;
-        let mut stuck = 0;
-        loop {
-            let rows = self.store.read("stuck messages", move |connection| {
-                Box::pin(async move { mailbox::due(connection, before, after, PRUNE_ROWS).await })
-            });
-            let rows = rows.await?;
-            let full = rows.len() == PRUNE_ROWS;
-            for row in rows {
-                after = row.seq;
-                let hosted = self.kinds.get(&*row.message.kind);
-                stuck += usize::from(
-                    hosted.is_some_and(|hosted| !hosted.holds(&row.message.id, row.seq)),
-                );
-            }
-            if !full {
-                return Ok(stuck);
-            }
-        }
+        let shards = self.owned();
+        let rows = self.store.read("stuck messages", move |connection| {
+            Box::pin(
+                async move { mailbox::overdue(connection, &shards, STUCK_AFTER, STUCK_ROWS).await },
+            )
+        });
+        let stuck = |row: &mailbox::Message| {
+            self.kinds
+                .get(&*row.kind)
+                .is_some_and(|hosted| !hosted.holds(&EntityId::from(row.entity.as_str()), row.seq))
+        };
+        Ok(rows.await?.iter().filter(|row| stuck(row)).count())
     }
 
     async fn prune(&self) -> Result<(), StoreError> {
         loop {
-            let now = self.store.now_ms();
-            let deleted = self.store.write("prune", move |connection| {
+            let deleted = self.store.write("prune", |connection| {
                 Box::pin(async move {
-                    let replies = replies::prune(connection, now, PRUNE_ROWS).await?;
-                    Ok(replies + topics::trim(connection, PRUNE_ROWS).await?)
+                    let replies = replies::delete_expired(connection, PRUNE_ROWS).await?;
+                    let dead =
+                        dead_letters::prune(connection, DEAD_LETTERS_KEPT, PRUNE_ROWS).await?;
+                    Ok(replies.max(dead))
                 })
             });
-            if (deleted.await? as usize) < PRUNE_ROWS {
-                return Ok(());
+            if deleted.await? < u64::from(PRUNE_ROWS) {
+                break;
             }
         }
+        let trimmed = self.store.write("trim topics", |connection| {
+            Box::pin(async move {
+                for (topic, _) in topics::list(connection, "", TOPICS).await? {
+                    topics::trim(connection, &topic, EVENTS_KEPT).await?;
+                }
+                Ok(())
+            })
+        });
+        trimmed.await
     }
 }

@@ -1,0 +1,205 @@
+//! What this node owns: the epoch of each shard and the deadline of the lease, read without a lock.
+//!
+//! Not here: how a shard is won or lost; that is the node's business, told in SQL by
+//! [`store::ownership`](crate::store::ownership).
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use crate::{
+    clock::{Clock, Instant},
+    id::{Epoch, Incarnation, NodeId, ShardId},
+};
+
+/// Marks a shard this node does not own: epochs start at 1.
+const NOT_OWNED: u64 = 0;
+
+/// Marks a lease that needs no renewal.
+const UNLIMITED: u64 = u64::MAX;
+
+/// What this life of the node owns. Shared by everything on the node; reads take no lock.
+#[derive(Debug)]
+pub struct Shards {
+    node: NodeId,
+    incarnation: Incarnation,
+    epochs: Box<[AtomicU64]>,
+    /// The lease is counted in nanoseconds from here, so that it fits an atomic.
+    origin: Instant,
+    lease: AtomicU64,
+}
+
+impl Shards {
+    /// Returns a node that owns nothing yet and holds no lease.
+    pub fn new(count: u32, node: NodeId, incarnation: Incarnation) -> Self {
+        Self {
+            node,
+            incarnation,
+            epochs: (0..count).map(|_| AtomicU64::new(NOT_OWNED)).collect(),
+            origin: Clock.now(),
+            lease: AtomicU64::new(0),
+        }
+    }
+
+    /// Returns how many shards there are in all.
+    pub fn count(&self) -> u32 {
+        u32::try_from(self.epochs.len()).expect("made from a u32")
+    }
+
+    /// Returns the node's name.
+    pub fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    /// Returns this life of the node.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Returns the epoch under which this node owns `shard`; `None` if it does not.
+    pub fn epoch(&self, shard: ShardId) -> Option<Epoch> {
+        match self.slot(shard)?.load(Ordering::Acquire) {
+            NOT_OWNED => None,
+            epoch => Some(Epoch(epoch)),
+        }
+    }
+
+    /// Says whether this node owns `shard` under exactly this epoch.
+    pub fn owns(&self, shard: ShardId, epoch: Epoch) -> bool {
+        self.epoch(shard) == Some(epoch)
+    }
+
+    /// Records that this node owns `shard` under `epoch`. Unknown shards are ignored.
+    pub fn grant(&self, shard: ShardId, epoch: Epoch) {
+        if let Some(slot) = self.slot(shard) {
+            slot.store(epoch.0, Ordering::Release);
+        }
+    }
+
+    /// Records that this node does not own `shard` any more.
+    pub fn revoke(&self, shard: ShardId) {
+        self.grant(shard, Epoch(NOT_OWNED));
+    }
+
+    /// Records that ownership of `shard` under `epoch` ended; a newer one stays. Says whether it did.
+    pub fn revoke_epoch(&self, shard: ShardId, epoch: Epoch) -> bool {
+        self.replace(shard, epoch, Epoch(NOT_OWNED))
+    }
+
+    /// Replaces `old` by `new`; says whether the shard was owned under `old`.
+    pub fn replace(&self, shard: ShardId, old: Epoch, new: Epoch) -> bool {
+        self.slot(shard).is_some_and(|slot| {
+            slot.compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+        })
+    }
+
+    /// Records that this node owns nothing any more and ends its lease.
+    pub fn revoke_all(&self) {
+        self.lease.store(0, Ordering::Release);
+        for slot in &self.epochs {
+            slot.store(NOT_OWNED, Ordering::Release);
+        }
+    }
+
+    /// Returns what this node owns, in shard order.
+    pub fn owned(&self) -> Vec<(ShardId, Epoch)> {
+        let shards = (0..self.count()).map(ShardId);
+        shards
+            .filter_map(|shard| Some((shard, self.epoch(shard)?)))
+            .collect()
+    }
+
+    /// Lets the lease hold until `until`; an earlier end than the present one is ignored.
+    pub fn extend_lease(&self, until: Instant) {
+        self.lease.fetch_max(self.nanos(until), Ordering::AcqRel);
+    }
+
+    /// Lets the lease hold for ever: an operating system lock stands for this node's life (D9).
+    pub fn hold_lease_unlimited(&self) {
+        self.lease.store(UNLIMITED, Ordering::Release);
+    }
+
+    /// Says whether the lease holds at `now`; replies may only leave while it does.
+    pub fn lease_holds(&self, now: Instant) -> bool {
+        self.nanos(now) < self.lease.load(Ordering::Acquire)
+    }
+
+    /// Returns how long the lease still holds after `now`; `None` for ever.
+    pub fn lease_left(&self, now: Instant) -> Option<Duration> {
+        match self.lease.load(Ordering::Acquire) {
+            UNLIMITED => None,
+            until => Some(Duration::from_nanos(until.saturating_sub(self.nanos(now)))),
+        }
+    }
+
+    fn slot(&self, shard: ShardId) -> Option<&AtomicU64> {
+        self.epochs.get(usize::try_from(shard.0).ok()?)
+    }
+
+    fn nanos(&self, instant: Instant) -> u64 {
+        let since = instant.saturating_duration_since(self.origin);
+        // One below the mark of an unlimited lease; more than five centuries of running.
+        u64::try_from(since.as_nanos()).map_or(UNLIMITED - 1, |nanos| nanos.min(UNLIMITED - 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHARD: ShardId = ShardId(2);
+
+    fn shards() -> Shards {
+        Shards::new(4, NodeId::new("a"), Incarnation(1))
+    }
+
+    #[test]
+    fn only_granted_shards_are_owned() {
+        let shards = shards();
+        shards.grant(SHARD, Epoch(7));
+        shards.grant(ShardId(9), Epoch(1));
+
+        assert_eq!(shards.owned(), [(SHARD, Epoch(7))]);
+        assert_eq!(shards.epoch(ShardId(9)), None);
+    }
+
+    #[test]
+    fn the_end_of_an_old_epoch_does_not_end_a_newer_one() {
+        let shards = shards();
+        shards.grant(SHARD, Epoch(8));
+
+        assert!(!shards.revoke_epoch(SHARD, Epoch(7)));
+        assert!(shards.owns(SHARD, Epoch(8)));
+        assert!(shards.revoke_epoch(SHARD, Epoch(8)));
+        assert_eq!(shards.epoch(SHARD), None);
+    }
+
+    #[test]
+    fn a_lease_ends_at_its_deadline_and_never_shrinks() {
+        let shards = shards();
+        let now = Clock.now();
+        let second = Duration::from_secs(1);
+        assert!(!shards.lease_holds(now));
+
+        shards.extend_lease(now + 3 * second);
+        shards.extend_lease(now + second);
+
+        assert!(shards.lease_holds(now + 2 * second));
+        assert!(!shards.lease_holds(now + 3 * second));
+        assert_eq!(shards.lease_left(now + second), Some(2 * second));
+    }
+
+    #[test]
+    fn an_unlimited_lease_holds_until_everything_is_revoked() {
+        let shards = shards();
+        let later = Clock.now() + Duration::from_secs(1 << 30);
+        shards.hold_lease_unlimited();
+        assert!(shards.lease_holds(later));
+
+        shards.revoke_all();
+
+        assert!(!shards.lease_holds(later));
+    }
+}

@@ -1,0 +1,275 @@
+//! The `nodes` table: one row a node name, its incarnation and its lease (architecture D1).
+//!
+//! Times are the database's. A row is *alive* while its expiry lies ahead, but not further ahead
+//! than two leases: then the clock stepped back, and the row counts as expired.
+
+use std::time::Duration;
+
+use super::{Connection, Row, Sql, StoreError, Value, value::milliseconds};
+use crate::id::{Epoch, Incarnation, NodeId, ShardId};
+
+/// What a node says about itself in its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NodeState {
+    /// It takes shards.
+    Up,
+    /// It gives its shards away.
+    Draining,
+    /// It left in order.
+    Left,
+    /// Another node found it dead.
+    Dead,
+}
+
+/// One row of `nodes`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeRow {
+    /// The name.
+    pub node: NodeId,
+    /// The life of the node this row speaks of.
+    pub incarnation: Incarnation,
+    /// Where peers dial it; empty for a node without links.
+    pub address: String,
+    /// What it says about itself.
+    pub state: NodeState,
+    /// How long the lease still holds by the database's clock; zero when it expired.
+    pub lease_left: Duration,
+    /// When this life began, in milliseconds since 1970.
+    pub started_at: i64,
+}
+
+/// What a renewal found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Renewal {
+    /// When the lease ends by the database's clock, in milliseconds since 1970.
+    pub expires_at: i64,
+    /// The shards whose rows name this incarnation.
+    pub owned: Vec<(ShardId, Epoch)>,
+}
+
+const REGISTER: Sql = Sql {
+    sqlite: "INSERT INTO nodes (node, incarnation, address, state, expires_at, started_at)
+             VALUES ($1, 1, $2, 'up', $3, $4)
+             ON CONFLICT (node) DO UPDATE SET incarnation = nodes.incarnation + 1,
+               address = excluded.address, state = excluded.state,
+               expires_at = excluded.expires_at, started_at = excluded.started_at
+             RETURNING incarnation",
+    postgres: "INSERT INTO nodes (node, incarnation, address, state, expires_at, started_at)
+               VALUES ($1, 1, $2, 'up', actor_now() + $3, actor_now() + $4)
+               ON CONFLICT (node) DO UPDATE SET incarnation = nodes.incarnation + 1,
+                 address = excluded.address, state = excluded.state,
+                 expires_at = excluded.expires_at, started_at = excluded.started_at
+               RETURNING incarnation",
+};
+
+/// Registers a new life of `node` and returns its incarnation.
+///
+/// The former life loses its lease by it; whether it may is decided before (D1, D9).
+///
+/// # Errors
+/// When the statement fails.
+pub async fn register(
+    c: &mut Connection,
+    node: &NodeId,
+    address: &str,
+    ttl: Duration,
+) -> Result<Incarnation, StoreError> {
+    let values = vec![
+        node.into(),
+        address.into(),
+        Value::from_now(ttl),
+        Value::NOW,
+    ];
+    let row = c.query_one(&REGISTER, values).await?;
+    expect(row)?.incarnation(0)
+}
+
+const RENEW: Sql = Sql {
+    sqlite: "UPDATE nodes SET expires_at = $3
+             WHERE node = $1 AND incarnation = $2 AND expires_at > $4
+             RETURNING expires_at",
+    postgres: "UPDATE nodes SET expires_at = actor_now() + $3
+               WHERE node = $1 AND incarnation = $2 AND expires_at > actor_now() + $4
+               RETURNING expires_at",
+};
+
+const OWNED: Sql = Sql::same(
+    "SELECT shard, epoch FROM shards WHERE owner = $1 AND incarnation = $2 ORDER BY shard",
+);
+
+/// Renews the lease and returns what this incarnation owns; `None` when the lease is lost: it ran
+/// out, another incarnation registered, or the row was tombstoned.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn renew(
+    c: &mut Connection,
+    node: &NodeId,
+    incarnation: Incarnation,
+    ttl: Duration,
+) -> Result<Option<Renewal>, StoreError> {
+    let values = vec![
+        node.into(),
+        incarnation.into(),
+        Value::from_now(ttl),
+        Value::NOW,
+    ];
+    let Some(row) = c.query_one(&RENEW, values).await? else {
+        return Ok(None);
+    };
+    let expires_at = row.int(0)?;
+    let rows = c
+        .query(&OWNED, vec![node.into(), incarnation.into()])
+        .await?;
+    let owned = rows.iter().map(|row| Ok((row.shard(0)?, row.epoch(1)?)));
+    let owned = owned.collect::<Result<_, StoreError>>()?;
+    Ok(Some(Renewal { expires_at, owned }))
+}
+
+const SET_STATE: Sql = Sql::same(
+    "UPDATE nodes SET state = $3 WHERE node = $1 AND incarnation = $2 AND expires_at > 0",
+);
+
+/// Says that the node drains, or is up again. Returns whether it still had its row.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn set_draining(
+    c: &mut Connection,
+    node: &NodeId,
+    incarnation: Incarnation,
+    draining: bool,
+) -> Result<bool, StoreError> {
+    let state = if draining {
+        NodeState::Draining
+    } else {
+        NodeState::Up
+    };
+    let values = vec![node.into(), incarnation.into(), state.name().into()];
+    Ok(c.execute(&SET_STATE, values).await? > 0)
+}
+
+const TOMBSTONE: Sql = Sql::same(
+    "UPDATE nodes SET state = $3, expires_at = 0
+     WHERE node = $1 AND incarnation = $2 AND expires_at > 0",
+);
+
+/// Ends the lease of a node found dead. Returns false when that life had ended before.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn tombstone(
+    c: &mut Connection,
+    node: &NodeId,
+    incarnation: Incarnation,
+) -> Result<bool, StoreError> {
+    end(c, node, incarnation, NodeState::Dead).await
+}
+
+/// Ends this node's own lease, after its shards were released. Returns false if it had ended before.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn leave(
+    c: &mut Connection,
+    node: &NodeId,
+    incarnation: Incarnation,
+) -> Result<bool, StoreError> {
+    end(c, node, incarnation, NodeState::Left).await
+}
+
+async fn end(
+    c: &mut Connection,
+    node: &NodeId,
+    incarnation: Incarnation,
+    state: NodeState,
+) -> Result<bool, StoreError> {
+    let values = vec![node.into(), incarnation.into(), state.name().into()];
+    Ok(c.execute(&TOMBSTONE, values).await? > 0)
+}
+
+const LIST: Sql = Sql {
+    sqlite: "SELECT node, incarnation, address, state, expires_at - $1, started_at
+             FROM nodes ORDER BY node",
+    postgres:
+        "SELECT node, incarnation, address, state, expires_at - (actor_now() + $1), started_at
+               FROM nodes ORDER BY node",
+};
+
+/// Returns all nodes ever registered, by name. An expiry further ahead than two leases of `ttl`
+/// counts as expired.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn list(c: &mut Connection, ttl: Duration) -> Result<Vec<NodeRow>, StoreError> {
+    let rows = c.query(&LIST, vec![Value::NOW]).await?;
+    rows.iter().map(|row| read(row, ttl)).collect()
+}
+
+fn read(row: &Row, ttl: Duration) -> Result<NodeRow, StoreError> {
+    Ok(NodeRow {
+        node: row.node(0)?,
+        incarnation: row.incarnation(1)?,
+        address: row.text(2)?,
+        state: NodeState::parse(&row.text(3)?),
+        lease_left: lease_left(row.int(4)?, ttl),
+        started_at: row.int(5)?,
+    })
+}
+
+/// Judges a lease that ends in `left_ms` by the database's clock.
+fn lease_left(left_ms: i64, ttl: Duration) -> Duration {
+    let stepped_back = left_ms > 2 * milliseconds(ttl);
+    match u64::try_from(left_ms) {
+        Ok(left_ms) if !stepped_back => Duration::from_millis(left_ms),
+        _ => Duration::ZERO,
+    }
+}
+
+impl NodeState {
+    /// Returns the word in the row.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Draining => "draining",
+            Self::Left => "left",
+            Self::Dead => "dead",
+        }
+    }
+
+    /// Reads the word in the row; a word of a newer version counts as draining: it gets no shards.
+    fn parse(name: &str) -> Self {
+        match name {
+            "up" => Self::Up,
+            "left" => Self::Left,
+            "dead" => Self::Dead,
+            _ => Self::Draining,
+        }
+    }
+}
+
+/// Returns the row of a statement that always has one.
+fn expect(row: Option<Row>) -> Result<Row, StoreError> {
+    row.ok_or_else(|| StoreError::new(super::StoreErrorKind::Bug, "the statement returned no row"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_too_far_ahead_counts_as_expired() {
+        let ttl = Duration::from_secs(10);
+        let table = [(-5, 0), (0, 0), (7, 7), (20_000, 20_000), (20_001, 0)];
+        for (left_ms, judged_ms) in table {
+            assert_eq!(
+                lease_left(left_ms, ttl),
+                Duration::from_millis(judged_ms),
+                "{left_ms}"
+            );
+        }
+    }
+}

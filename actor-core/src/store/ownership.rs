@@ -1,0 +1,221 @@
+//! The `shards` table: who owns each shard, and under which epoch (architecture D1).
+//!
+//! Every change is a compare-and-set; every takeover and every unclear commit raises the epoch.
+
+use std::time::Duration;
+
+use super::{Connection, Sql, StoreError, Value};
+use crate::id::{Epoch, Incarnation, NodeId, ShardId};
+
+/// One row of `shards`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShardRow {
+    /// The shard.
+    pub shard: ShardId,
+    /// Which life of which node owns it; `None` when it was released, or never owned.
+    pub owner: Option<(NodeId, Incarnation)>,
+    /// The fencing number.
+    pub epoch: Epoch,
+}
+
+/// A shard that was taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Taken {
+    /// The shard.
+    pub shard: ShardId,
+    /// The new epoch.
+    pub epoch: Epoch,
+    /// Whether the former owner had released it. Otherwise it died with messages under way, and
+    /// those are suspect.
+    pub released: bool,
+}
+
+const LAST: Sql = Sql::same("SELECT COALESCE(MAX(shard), -1) FROM shards");
+
+const INSERT: Sql = Sql {
+    sqlite: "WITH RECURSIVE numbers (shard) AS
+               (SELECT $1 WHERE $1 < $2 UNION ALL SELECT shard + 1 FROM numbers WHERE shard + 1 < $2)
+             INSERT INTO shards (shard, incarnation, epoch)
+             SELECT shard, 0, 0 FROM numbers WHERE true ON CONFLICT (shard) DO NOTHING",
+    postgres: "INSERT INTO shards (shard, incarnation, epoch)
+               SELECT shard, 0, 0 FROM generate_series($1::bigint, $2::bigint - 1) AS shard
+               ON CONFLICT (shard) DO NOTHING",
+};
+
+/// Makes the rows of `count` shards, those that are missing.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn ensure(c: &mut Connection, count: u32) -> Result<(), StoreError> {
+    let last = match c.query_one(&LAST, vec![]).await? {
+        Some(row) => row.int(0)?,
+        None => -1,
+    };
+    if last + 1 < i64::from(count) {
+        c.execute(&INSERT, vec![Value::Int(last + 1), count.into()])
+            .await?;
+    }
+    Ok(())
+}
+
+// The former owners' rows are locked first, so that a late renewal cannot pass the judgement of its
+// lease while the takeover waits for the shard's row (field.md 5.13).
+const FREE: Sql = Sql {
+    sqlite: "SELECT s.shard, s.owner IS NULL FROM shards AS s
+             WHERE s.shard IN (SELECT value FROM json_each($1))
+               AND (s.owner IS NULL OR NOT EXISTS (
+                 SELECT 1 FROM nodes AS n WHERE n.node = s.owner
+                   AND n.incarnation = s.incarnation AND n.expires_at > $2 AND n.expires_at <= $3))
+             ORDER BY s.shard",
+    postgres: "WITH owners AS MATERIALIZED (
+                 SELECT node, incarnation, expires_at FROM nodes
+                 WHERE node IN (SELECT owner FROM shards WHERE owner IS NOT NULL)
+                 ORDER BY node FOR UPDATE)
+               SELECT s.shard, CASE WHEN s.owner IS NULL THEN 1 ELSE 0 END::bigint FROM shards AS s
+               WHERE s.shard IN (SELECT value::bigint FROM json_array_elements_text($1::json))
+                 AND (s.owner IS NULL OR NOT EXISTS (
+                   SELECT 1 FROM owners AS n WHERE n.node = s.owner
+                     AND n.incarnation = s.incarnation AND n.expires_at > actor_now() + $2
+                     AND n.expires_at <= actor_now() + $3))
+               ORDER BY s.shard FOR UPDATE OF s",
+};
+
+const TAKE: Sql = Sql {
+    sqlite: "UPDATE shards SET owner = $2, incarnation = $3, epoch = epoch + 1
+             WHERE shard IN (SELECT value FROM json_each($1))
+             RETURNING shard, epoch",
+    postgres: "UPDATE shards SET owner = $2, incarnation = $3, epoch = epoch + 1
+               WHERE shard IN (SELECT value::bigint FROM json_array_elements_text($1::json))
+               RETURNING shard, epoch",
+};
+
+/// Takes those of `shards` whose owner released them, is gone or has no lease any more, and raises
+/// their epochs. `ttl` is the length of a lease; one that ends further ahead than two of them is void.
+///
+/// Must run inside a transaction: it judges, then takes.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn take(
+    c: &mut Connection,
+    shards: &[ShardId],
+    node: &NodeId,
+    incarnation: Incarnation,
+    ttl: Duration,
+) -> Result<Vec<Taken>, StoreError> {
+    let values = vec![list_of(shards), Value::NOW, Value::from_now(2 * ttl)];
+    let mut free = Vec::new();
+    for row in c.query(&FREE, values).await? {
+        free.push((row.shard(0)?, row.bool(1)?));
+    }
+    if free.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names: Vec<_> = free.iter().map(|(shard, _)| *shard).collect();
+    let values = vec![list_of(&names), node.into(), incarnation.into()];
+    let mut taken = Vec::new();
+    for row in c.query(&TAKE, values).await? {
+        let shard = row.shard(0)?;
+        let released = free.iter().any(|known| *known == (shard, true));
+        taken.push(Taken {
+            shard,
+            epoch: row.epoch(1)?,
+            released,
+        });
+    }
+    taken.sort_by_key(|taken| taken.shard);
+    Ok(taken)
+}
+
+const RAISE: Sql = Sql::same(
+    "UPDATE shards SET epoch = epoch + 1
+     WHERE shard = $1 AND owner = $2 AND incarnation = $3 AND epoch = $4",
+);
+
+const EPOCH: Sql =
+    Sql::same("SELECT epoch FROM shards WHERE shard = $1 AND owner = $2 AND incarnation = $3");
+
+/// Raises the epoch of a shard this life of the node owns under `epoch`, and returns the epoch it has
+/// then; `None` when it owns the shard no more.
+///
+/// Only the owner raises its epoch, so a newer one under its own name is its own: the answer to an
+/// earlier raise was lost.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn raise(
+    c: &mut Connection,
+    shard: ShardId,
+    node: &NodeId,
+    incarnation: Incarnation,
+    epoch: Epoch,
+) -> Result<Option<Epoch>, StoreError> {
+    let owner = || vec![shard.into(), node.into(), incarnation.into()];
+    let mut values = owner();
+    values.push(epoch.into());
+    c.execute(&RAISE, values).await?;
+    match c.query_one(&EPOCH, owner()).await? {
+        Some(row) => row.epoch(0).map(Some),
+        None => Ok(None),
+    }
+}
+
+const RELEASE: Sql = Sql {
+    sqlite: "UPDATE shards SET owner = NULL
+             WHERE owner = $2 AND incarnation = $3 AND shard IN (SELECT value FROM json_each($1))",
+    postgres: "UPDATE shards SET owner = NULL WHERE owner = $2 AND incarnation = $3
+                 AND shard IN (SELECT value::bigint FROM json_array_elements_text($1::json))",
+};
+
+/// Gives up those of `shards` that this life of the node owns; returns how many.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn release(
+    c: &mut Connection,
+    shards: &[ShardId],
+    node: &NodeId,
+    incarnation: Incarnation,
+) -> Result<u64, StoreError> {
+    let values = vec![list_of(shards), node.into(), incarnation.into()];
+    c.execute(&RELEASE, values).await
+}
+
+const LIST: Sql = Sql::same("SELECT shard, owner, incarnation, epoch FROM shards ORDER BY shard");
+
+/// Returns all shards.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn list(c: &mut Connection) -> Result<Vec<ShardRow>, StoreError> {
+    let mut shards = Vec::new();
+    for row in c.query(&LIST, vec![]).await? {
+        let owner = row.text_or_null(1)?.map(NodeId::new);
+        let incarnation = row.incarnation(2)?;
+        shards.push(ShardRow {
+            shard: row.shard(0)?,
+            owner: owner.map(|node| (node, incarnation)),
+            epoch: row.epoch(3)?,
+        });
+    }
+    Ok(shards)
+}
+
+/// Returns shards as one JSON parameter, so that one prepared text takes any number of them.
+pub(super) fn list_of(shards: &[ShardId]) -> Value {
+    let numbers: Vec<_> = shards.iter().map(|shard| shard.0.to_string()).collect();
+    format!("[{}]", numbers.join(",")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_one_json_parameter() {
+        assert_eq!(list_of(&[]), Value::from("[]"));
+        assert_eq!(list_of(&[ShardId(3), ShardId(11)]), Value::from("[3,11]"));
+    }
+}

@@ -1,0 +1,170 @@
+//! One row of an answer, read by column index.
+
+use std::fmt;
+
+use sqlx::{Row as _, TypeInfo as _, ValueRef as _, sqlite::SqliteRow};
+
+use super::error::{StoreError, StoreErrorKind};
+use crate::id::{CallId, EntityId, Epoch, Incarnation, NodeId, ShardId};
+
+/// One row of an answer.
+///
+/// Getters count columns from 0 and fail with [`StoreErrorKind::Bug`], naming the column and what was
+/// expected there.
+pub struct Row(SqliteRow);
+
+impl Row {
+    pub(super) fn new(row: SqliteRow) -> Self {
+        Self(row)
+    }
+
+    /// Returns an integer.
+    ///
+    /// # Errors
+    /// When the column is missing, `NULL` or of another type.
+    pub fn int(&self, column: usize) -> Result<i64, StoreError> {
+        self.get(column, "an integer")
+    }
+
+    /// Returns an integer, or `None` for `NULL`.
+    ///
+    /// # Errors
+    /// When the column is missing or of another type.
+    pub fn int_or_null(&self, column: usize) -> Result<Option<i64>, StoreError> {
+        self.get(column, "an integer or null")
+    }
+
+    /// Returns a boolean, stored as 0 or 1.
+    ///
+    /// # Errors
+    /// When the column is missing, `NULL` or not an integer.
+    pub fn bool(&self, column: usize) -> Result<bool, StoreError> {
+        Ok(self.int(column)? != 0)
+    }
+
+    /// Returns a counter: an integer that is never negative.
+    ///
+    /// # Errors
+    /// When the column is missing, `NULL`, of another type or negative.
+    pub fn counter(&self, column: usize) -> Result<u64, StoreError> {
+        let value = self.int(column)?;
+        u64::try_from(value).map_err(|error| unexpected(column, "a counter", error))
+    }
+
+    /// Returns a small number, such as a count of attempts.
+    ///
+    /// # Errors
+    /// When the column is missing, `NULL`, of another type or out of range.
+    pub fn small(&self, column: usize) -> Result<u32, StoreError> {
+        let value = self.int(column)?;
+        u32::try_from(value).map_err(|error| unexpected(column, "a small number", error))
+    }
+
+    /// Returns a text.
+    ///
+    /// # Errors
+    /// When the column is missing, `NULL` or of another type.
+    pub fn text(&self, column: usize) -> Result<String, StoreError> {
+        self.get(column, "a text")
+    }
+
+    /// Returns a text, or `None` for `NULL`.
+    ///
+    /// # Errors
+    /// When the column is missing or of another type.
+    pub fn text_or_null(&self, column: usize) -> Result<Option<String>, StoreError> {
+        self.get(column, "a text or null")
+    }
+
+    /// Returns bytes.
+    ///
+    /// # Errors
+    /// When the column is missing, `NULL` or of another type.
+    pub fn blob(&self, column: usize) -> Result<Vec<u8>, StoreError> {
+        self.get(column, "bytes")
+    }
+
+    /// Returns bytes, or `None` for `NULL`.
+    ///
+    /// # Errors
+    /// When the column is missing or of another type.
+    pub fn blob_or_null(&self, column: usize) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get(column, "bytes or null")
+    }
+
+    /// Returns a shard.
+    ///
+    /// # Errors
+    /// When the column does not hold one.
+    pub fn shard(&self, column: usize) -> Result<ShardId, StoreError> {
+        self.small(column).map(ShardId)
+    }
+
+    /// Returns an epoch.
+    ///
+    /// # Errors
+    /// When the column does not hold one.
+    pub fn epoch(&self, column: usize) -> Result<Epoch, StoreError> {
+        self.counter(column).map(Epoch)
+    }
+
+    /// Returns an incarnation.
+    ///
+    /// # Errors
+    /// When the column does not hold one.
+    pub fn incarnation(&self, column: usize) -> Result<Incarnation, StoreError> {
+        self.counter(column).map(Incarnation)
+    }
+
+    /// Returns a node's name.
+    ///
+    /// # Errors
+    /// When the column does not hold a text.
+    pub fn node(&self, column: usize) -> Result<NodeId, StoreError> {
+        self.text(column).map(NodeId::new)
+    }
+
+    /// Returns an entity id.
+    ///
+    /// # Errors
+    /// When the column does not hold a text.
+    pub fn entity(&self, column: usize) -> Result<EntityId, StoreError> {
+        self.text(column).map(|id| EntityId::from(id.as_str()))
+    }
+
+    /// Returns a call id.
+    ///
+    /// # Errors
+    /// When the column does not hold sixteen bytes.
+    pub fn call_id(&self, column: usize) -> Result<CallId, StoreError> {
+        let bytes = self.blob(column)?;
+        CallId::from_bytes(&bytes)
+            .ok_or_else(|| unexpected(column, "a call id", format!("{} bytes", bytes.len())))
+    }
+
+    fn get<'r, T>(&'r self, column: usize, expected: &str) -> Result<T, StoreError>
+    where
+        T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+    {
+        self.0
+            .try_get(column)
+            .map_err(|error| unexpected(column, expected, error))
+    }
+}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let types = (0..self.0.len()).map(|column| match self.0.try_get_raw(column) {
+            Ok(value) => value.type_info().name().to_owned(),
+            Err(error) => error.to_string(),
+        });
+        f.debug_list().entries(types).finish()
+    }
+}
+
+fn unexpected(column: usize, expected: &str, error: impl fmt::Display) -> StoreError {
+    StoreError::new(
+        StoreErrorKind::Bug,
+        format_args!("column {column} does not hold {expected}: {error}"),
+    )
+}

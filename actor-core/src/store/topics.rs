@@ -1,0 +1,192 @@
+//! The `streams` and `events` tables: each topic's counter and its newest events (architecture D18).
+
+use super::{
+    Connection, Sql, StoreError, Value,
+    statement::{
+        ColumnType::{Blob, Int, Text, Time},
+        Missing, Rank, Statement,
+    },
+};
+
+/// How many events of a topic are kept.
+pub const EVENTS_KEPT: u32 = 1000;
+
+/// Moves a topic's counter on by the number given, or begins it with that number.
+pub(super) static ADVANCE: Statement = Statement::new(
+    "advance stream",
+    Rank::STREAMS,
+    "INSERT INTO streams (topic, epoch, last_offset)",
+    &[Text, Int, Int],
+    "ON CONFLICT (topic) DO UPDATE SET last_offset = streams.last_offset + excluded.last_offset",
+)
+.key(&[0], "topic");
+
+/// Appends an event at its offset.
+pub(super) static APPEND: Statement = Statement::new(
+    "append event",
+    Rank::EVENTS,
+    "INSERT INTO events (topic, event_offset, name, key, data, at)",
+    &[Text, Int, Text, Text, Blob, Time],
+    "",
+)
+.key(&[0, 1], "topic, event_offset")
+.missing(Missing::Conflict);
+
+/// A place in a topic's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The random number of the history; 0 before the first event.
+    pub epoch: i64,
+    /// The offset of the last event seen; 0 before the first one.
+    pub offset: i64,
+}
+
+/// A stored event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EventRow {
+    /// The place in the topic.
+    pub offset: i64,
+    /// The event's stable wire name.
+    pub name: String,
+    /// The key within the topic.
+    pub key: Option<String>,
+    /// The encoded event.
+    pub data: Vec<u8>,
+    /// When it was stored, in milliseconds since 1970.
+    pub at: i64,
+}
+
+/// Events of a topic after some position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Page {
+    /// Where the topic is now.
+    pub position: Position,
+    /// Whether `events` begin right after the position asked for. If not, that history has ended or its
+    /// events are gone, and the reader must load anew what it knows.
+    pub recovered: bool,
+    /// The events, in order, as many as asked for.
+    pub events: Vec<EventRow>,
+}
+
+const POSITION: Sql = Sql::same("SELECT epoch, last_offset FROM streams WHERE topic = $1");
+
+/// Returns where a topic is now.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn position(c: &mut Connection, topic: &str) -> Result<Position, StoreError> {
+    match c.query_one(&POSITION, vec![topic.into()]).await? {
+        Some(row) => Ok(Position {
+            epoch: row.int(0)?,
+            offset: row.int(1)?,
+        }),
+        None => Ok(Position {
+            epoch: 0,
+            offset: 0,
+        }),
+    }
+}
+
+const SINCE: Sql = Sql::same(
+    "SELECT event_offset, name, key, data, at FROM events
+     WHERE topic = $1 AND event_offset > $2 ORDER BY event_offset LIMIT $3",
+);
+
+/// Returns the events of a topic after `since`, at most `limit`.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn since(
+    c: &mut Connection,
+    topic: &str,
+    since: Position,
+    limit: u32,
+) -> Result<Page, StoreError> {
+    let position = position(c, topic).await?;
+    let same_history = since.epoch == position.epoch && since.offset <= position.offset;
+    if !same_history {
+        let (recovered, events) = (false, Vec::new());
+        return Ok(Page {
+            position,
+            recovered,
+            events,
+        });
+    }
+    let mut events = Vec::new();
+    for row in c
+        .query(
+            &SINCE,
+            vec![topic.into(), since.offset.into(), limit.into()],
+        )
+        .await?
+    {
+        events.push(EventRow {
+            offset: row.int(0)?,
+            name: row.text(1)?,
+            key: row.text_or_null(2)?,
+            data: row.blob(3)?,
+            at: row.int(4)?,
+        });
+    }
+    let recovered = match events.first() {
+        Some(first) => first.offset == since.offset + 1,
+        None => since.offset == position.offset || limit == 0,
+    };
+    Ok(Page {
+        position,
+        recovered,
+        events,
+    })
+}
+
+/// Returns where a topic is now, as a page without events.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn now(c: &mut Connection, topic: &str) -> Result<Page, StoreError> {
+    let position = position(c, topic).await?;
+    Ok(Page {
+        position,
+        recovered: true,
+        events: Vec::new(),
+    })
+}
+
+const TRIM: Sql = Sql::same(
+    "DELETE FROM events WHERE topic = $1 AND event_offset <=
+       (SELECT last_offset FROM streams WHERE topic = $1) - $2",
+);
+
+/// Deletes all events of a topic but the newest `kept`; returns how many went.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn trim(c: &mut Connection, topic: &str, kept: u32) -> Result<u64, StoreError> {
+    c.execute(&TRIM, vec![topic.into(), kept.into()]).await
+}
+
+const LIST: Sql = Sql::same(
+    "SELECT topic, epoch, last_offset FROM streams WHERE topic > $1 ORDER BY topic LIMIT $2",
+);
+
+/// Returns topics and where they are, by name, at most `limit`, from the one after `after`.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn list(
+    c: &mut Connection,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<(String, Position)>, StoreError> {
+    let mut topics = Vec::new();
+    for row in c
+        .query(&LIST, vec![Value::from(after), limit.into()])
+        .await?
+    {
+        let (epoch, offset) = (row.int(1)?, row.int(2)?);
+        topics.push((row.text(0)?, Position { epoch, offset }));
+    }
+    Ok(topics)
+}

@@ -1,0 +1,152 @@
+-- What it allows: a database that was empty may be used by nodes; nothing older exists.
+--
+-- Times are milliseconds since 1970 by the database's clock, given as parameters: no text calls
+-- SQLite's time functions. Booleans are 0 or 1. Tables whose key is a text are WITHOUT ROWID, so a row
+-- is one entry of one tree.
+
+CREATE TABLE cluster_meta (
+    key   TEXT NOT NULL PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- One row a node name; the incarnation counts the lives of that name.
+CREATE TABLE nodes (
+    node        TEXT    NOT NULL PRIMARY KEY,
+    incarnation INTEGER NOT NULL,
+    address     TEXT    NOT NULL,
+    state       TEXT    NOT NULL,
+    expires_at  INTEGER NOT NULL,
+    started_at  INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- Ownership. A shard without an owner was released; its incarnation means nothing then.
+CREATE TABLE shards (
+    shard       INTEGER NOT NULL PRIMARY KEY,
+    owner       TEXT,
+    incarnation INTEGER NOT NULL,
+    epoch       INTEGER NOT NULL
+);
+
+-- One row a durable entity. `version` counts its writes, `base` is the version the last write was
+-- made from, `shape` the version of the kind's state type.
+CREATE TABLE entities (
+    kind       TEXT    NOT NULL,
+    id         TEXT    NOT NULL,
+    shard      INTEGER NOT NULL,
+    version    INTEGER NOT NULL,
+    base       INTEGER NOT NULL,
+    shape      INTEGER NOT NULL,
+    state      BLOB    NOT NULL,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (kind, id)
+) WITHOUT ROWID;
+
+-- Outcomes of calls, kept so that a repeat finds them. `hash` is of method and arguments.
+CREATE TABLE replies (
+    kind       TEXT    NOT NULL,
+    entity     TEXT    NOT NULL,
+    id         BLOB    NOT NULL,
+    shard      INTEGER NOT NULL,
+    hash       INTEGER NOT NULL,
+    ok         INTEGER NOT NULL,
+    outcome    BLOB    NOT NULL,
+    expires_at INTEGER NOT NULL,
+    PRIMARY KEY (kind, entity, id)
+) WITHOUT ROWID;
+CREATE INDEX replies_expired ON replies (expires_at);
+
+-- Stored messages. Without `due_at` a message is ready and handled in the order of `seq`; with it, it
+-- is a timer. AUTOINCREMENT: a number is never used twice, not even after the newest row was deleted.
+CREATE TABLE mailbox (
+    seq        INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    shard      INTEGER NOT NULL,
+    kind       TEXT    NOT NULL,
+    entity     TEXT    NOT NULL,
+    id         BLOB    NOT NULL UNIQUE,
+    method     TEXT    NOT NULL,
+    codec      TEXT    NOT NULL,
+    args       BLOB    NOT NULL,
+    context    BLOB    NOT NULL,
+    due_at     INTEGER,
+    expires_at INTEGER,
+    attempts   INTEGER NOT NULL DEFAULT 0,
+    last_error TEXT,
+    created_at INTEGER NOT NULL
+);
+CREATE INDEX mailbox_due ON mailbox (due_at, seq) WHERE due_at IS NOT NULL;
+CREATE INDEX mailbox_entity ON mailbox (kind, entity, seq) WHERE due_at IS NULL;
+CREATE INDEX mailbox_shard ON mailbox (shard, seq) WHERE due_at IS NULL;
+CREATE INDEX mailbox_expired ON mailbox (expires_at) WHERE expires_at IS NOT NULL;
+
+-- Messages that were given up, as they were, with what happened. `what` says which table they left.
+CREATE TABLE dead_letters (
+    seq        INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    what       TEXT    NOT NULL,
+    shard      INTEGER NOT NULL,
+    kind       TEXT    NOT NULL,
+    entity     TEXT    NOT NULL,
+    id         BLOB    NOT NULL UNIQUE,
+    method     TEXT    NOT NULL,
+    codec      TEXT    NOT NULL,
+    args       BLOB    NOT NULL,
+    context    BLOB    NOT NULL,
+    due_at     INTEGER,
+    expires_at INTEGER,
+    attempts   INTEGER NOT NULL,
+    error      TEXT    NOT NULL,
+    created_at INTEGER NOT NULL,
+    died_at    INTEGER NOT NULL
+);
+CREATE INDEX dead_letters_died ON dead_letters (died_at);
+
+-- The counter of each topic: `last_offset` is its newest event's; `epoch` a random number that tells
+-- this history from another one of the same name.
+CREATE TABLE streams (
+    topic       TEXT    NOT NULL PRIMARY KEY,
+    epoch       INTEGER NOT NULL,
+    last_offset INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- The newest events of each topic.
+CREATE TABLE events (
+    topic        TEXT    NOT NULL,
+    event_offset INTEGER NOT NULL,
+    name         TEXT    NOT NULL,
+    key          TEXT,
+    data         BLOB    NOT NULL,
+    at           INTEGER NOT NULL,
+    PRIMARY KEY (topic, event_offset)
+) WITHOUT ROWID;
+
+-- Sagas. `state` is the word the outside sees; `reason` says what a suspended run waits for, `wake_at`
+-- when it is woken at the latest.
+CREATE TABLE runs (
+    kind        TEXT    NOT NULL,
+    id          TEXT    NOT NULL,
+    shard       INTEGER NOT NULL,
+    state       TEXT    NOT NULL,
+    version     INTEGER NOT NULL,
+    input       BLOB    NOT NULL,
+    result      BLOB,
+    error       BLOB,
+    wake_at     INTEGER,
+    reason      TEXT,
+    created_at  INTEGER NOT NULL,
+    updated_at  INTEGER NOT NULL,
+    finished_at INTEGER,
+    PRIMARY KEY (kind, id)
+) WITHOUT ROWID;
+CREATE INDEX runs_open ON runs (shard, updated_at) WHERE finished_at IS NULL;
+CREATE INDEX runs_wake ON runs (wake_at) WHERE wake_at IS NOT NULL;
+CREATE INDEX runs_finished ON runs (finished_at) WHERE finished_at IS NOT NULL;
+
+-- What runs did, append only; `seq` counts from 1 within a run.
+CREATE TABLE journal (
+    kind  TEXT    NOT NULL,
+    run   TEXT    NOT NULL,
+    seq   INTEGER NOT NULL,
+    shard INTEGER NOT NULL,
+    entry BLOB    NOT NULL,
+    at    INTEGER NOT NULL,
+    PRIMARY KEY (kind, run, seq)
+) WITHOUT ROWID;
