@@ -33,8 +33,10 @@ pub use self::{
     connection::Connection,
     error::{StoreError, StoreErrorKind},
     executor::{BoxFuture, Executor, TaskExecutor},
+    lane::{Announced, EventHook, Item, LaneConfig, Lanes, Verdict, Write},
     row::Row,
     sql::{Dialect, Sql},
+    statement::Statement,
     value::Value,
 };
 use self::{executor::Lost, open::Target, pool::Pool};

@@ -25,6 +25,7 @@
 pub mod browser;
 pub mod deadline;
 pub mod failure;
+pub mod hosting;
 pub mod http;
 pub mod log;
 pub mod metrics;

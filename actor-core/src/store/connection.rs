@@ -56,7 +56,8 @@ impl Connection {
     /// With the kind that says what the failure means; see [`StoreErrorKind`].
     pub async fn execute(&mut self, sql: &Sql, values: Vec<Value>) -> Result<u64, StoreError> {
         let text = sql.text(self.dialect()).into_sql_str();
-        self.change(text, &values).await
+        let bound = self.bind(values.len(), values.iter())?;
+        self.change(text, bound).await
     }
 
     /// Runs a statement and returns its rows.
@@ -65,7 +66,8 @@ impl Connection {
     /// With the kind that says what the failure means; see [`StoreErrorKind`].
     pub async fn query(&mut self, sql: &Sql, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
         let text = sql.text(self.dialect()).into_sql_str();
-        self.fetch(text, &values).await
+        let bound = self.bind(values.len(), values.iter())?;
+        self.fetch(text, bound).await
     }
 
     /// Runs a statement of which at most one row is of interest.
@@ -93,31 +95,40 @@ impl Connection {
     }
 
     /// Runs a statement built from our own constants and returns how many rows it changed.
-    pub(super) async fn change(
-        &mut self,
-        text: SqlStr,
-        values: &[Value],
-    ) -> Result<u64, StoreError> {
-        let arguments = self.bind(values)?;
+    pub(super) async fn change(&mut self, text: SqlStr, bound: Bound) -> Result<u64, StoreError> {
         let Kind::Sqlite(connection) = &mut self.kind;
-        let done = connection
-            .execute(sqlx::query_with(text, arguments))
-            .await?;
-        Ok(done.rows_affected())
+        let query = sqlx::query_with(text, bound.0);
+        Ok(connection.execute(query).await?.rows_affected())
     }
 
     /// Runs a statement built from our own constants and returns its rows.
     pub(super) async fn fetch(
         &mut self,
         text: SqlStr,
-        values: &[Value],
+        bound: Bound,
     ) -> Result<Vec<Row>, StoreError> {
-        let arguments = self.bind(values)?;
         let Kind::Sqlite(connection) = &mut self.kind;
         let rows = connection
-            .fetch_all(sqlx::query_with(text, arguments))
+            .fetch_all(sqlx::query_with(text, bound.0))
             .await?;
         Ok(rows.into_iter().map(Row::new).collect())
+    }
+
+    /// Binds values, resolving times; shared texts stay shared, bytes are copied once by sqlx.
+    pub(super) fn bind<'v>(
+        &self,
+        count: usize,
+        values: impl Iterator<Item = &'v Value>,
+    ) -> Result<Bound, StoreError> {
+        let mut arguments = SqliteArguments::default();
+        arguments.reserve(count, 0);
+        for value in values {
+            add(&mut arguments, value, self.now_ms).map_err(|error| {
+                let message = format_args!("cannot bind a value: {error}");
+                StoreError::new(StoreErrorKind::Bug, message)
+            })?;
+        }
+        Ok(Bound(arguments))
     }
 
     pub(super) async fn begin(&mut self) -> Result<(), StoreError> {
@@ -143,25 +154,17 @@ impl Connection {
     }
 
     async fn run_plain(&mut self, text: &'static str) -> Result<(), StoreError> {
-        self.change(text.into_sql_str(), &[]).await.map(drop)
-    }
-
-    fn bind(&self, values: &[Value]) -> Result<SqliteArguments, StoreError> {
-        let mut arguments = SqliteArguments::default();
-        arguments.reserve(values.len(), 0);
-        for value in values {
-            add(&mut arguments, value, self.now_ms).map_err(|error| {
-                StoreError::new(
-                    StoreErrorKind::Bug,
-                    format_args!("cannot bind a value: {error}"),
-                )
-            })?;
-        }
-        Ok(arguments)
+        self.change(text.into_sql_str(), Bound::default())
+            .await
+            .map(drop)
     }
 }
 
-/// Adds one value; shared texts stay shared, bytes are copied once by sqlx.
+/// Values bound for one run of a statement.
+#[derive(Debug, Default)]
+pub(super) struct Bound(SqliteArguments);
+
+/// Adds one value.
 fn add(arguments: &mut SqliteArguments, value: &Value, now_ms: i64) -> Result<(), BoxDynError> {
     match value {
         Value::Null => arguments.add(None::<i64>),

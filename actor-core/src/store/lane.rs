@@ -1,114 +1,34 @@
 //! Group commit: many entities' writes in one fenced transaction (architecture D2, D6).
 //!
-//! While one transaction is in flight the next batch gathers. Not here: what an item means; the host
-//! builds items and acts on verdicts.
+//! While one transaction is in flight the next batch gathers. Read [`item`] for the contract, then
+//! `task` for the loop, `commit` for the transaction. Not here: what an item means; the host builds
+//! items and acts on verdicts.
 
-use std::{fmt, sync::Arc};
+mod commit;
+mod fence;
+pub mod item;
+mod meter;
+mod queue;
+mod raise;
+mod round;
+mod rows;
+mod task;
 
-use super::{Store, StoreError, statement::Statement, value::Value};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::{sync::oneshot, task::JoinHandle};
+
+pub use self::item::{Announced, EventHook, Item, Verdict, Write};
+use self::{queue::Queue, task::Lane};
+use super::{Dialect, Store};
 use crate::{
     clock::{Clock, Rng},
     id::{Epoch, ShardId},
     shards::Shards,
 };
-
-/// One row to write, or one event to append to its topic.
-#[derive(Clone, Debug)]
-pub enum Write {
-    /// One row of a statement; as many values as the statement has columns.
-    Row {
-        /// How rows of this kind are written.
-        statement: &'static Statement,
-        /// The row.
-        values: Vec<Value>,
-    },
-    /// The next event of a topic; the topic begins with its first event.
-    Event {
-        /// The topic's name.
-        topic: Arc<str>,
-        /// The event's stable wire name.
-        name: Arc<str>,
-        /// The key within the topic, if the event has one.
-        key: Option<Arc<str>>,
-        /// The encoded event.
-        data: Arc<[u8]>,
-    },
-}
-
-/// Writes that are stored all or not at all, and whom to tell.
-pub struct Item {
-    /// The shard that fences the writes.
-    pub shard: ShardId,
-    /// The epoch under which they were decided.
-    pub epoch: Epoch,
-    /// The activation they come from, unique on this node.
-    pub activation: u64,
-    /// The number of the item within its activation, for traces.
-    pub sequence: u64,
-    /// What to write.
-    pub writes: Vec<Write>,
-    /// Is told once, on the lane's task, in item order. It must be quick and must not block.
-    ///
-    /// When the queue is full it is called from inside [`Lanes::submit`].
-    pub done: Box<dyn FnOnce(Verdict) + Send>,
-}
-
-impl fmt::Debug for Item {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Item")
-            .field("shard", &self.shard)
-            .field("epoch", &self.epoch)
-            .field("activation", &self.activation)
-            .field("sequence", &self.sequence)
-            .field("writes", &self.writes)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What became of an item.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Verdict {
-    /// Stored. Holds, for writes the database numbers, the index of the write and its number: the
-    /// `seq` of a row, the offset of an event.
-    Committed(Vec<(usize, i64)>),
-    /// Nothing stored: this write met a row that is already there, or a newer one.
-    Conflict {
-        /// The index of the write.
-        write: usize,
-    },
-    /// Nothing stored: the shard is not owned under this epoch any more.
-    Fenced,
-    /// Nothing stored.
-    Failed(StoreError),
-    /// Stored or not, nobody knows. The shard gets a new epoch; reload after [`Lanes::settled`].
-    Unclear(StoreError),
-    /// Nothing stored: an earlier item of this activation was not committed.
-    Refused,
-}
-
-/// An event that was committed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Announced {
-    /// The topic's name.
-    pub topic: Arc<str>,
-    /// The random number of this history of the topic; offsets of another one mean nothing here.
-    pub epoch: i64,
-    /// The place in the topic; the first event has 1, and there are no gaps.
-    pub offset: i64,
-    /// The event's stable wire name.
-    pub name: Arc<str>,
-    /// The key within the topic.
-    pub key: Option<Arc<str>>,
-    /// The encoded event.
-    pub data: Arc<[u8]>,
-}
-
-/// Is told which events were committed, in order, after the verdicts of their items.
-///
-/// Events of a commit whose end was unclear are not announced; readers find them by their offsets.
-pub type EventHook = Arc<dyn Fn(Vec<Announced>) + Send + Sync>;
 
 /// What the lanes of a node need.
 #[derive(Clone)]
@@ -126,7 +46,7 @@ pub struct LaneConfig {
     pub on_events: EventHook,
     /// How many items may wait in a lane. Default: 8192. Above it an item fails as `Overloaded`.
     pub queue_items_max: usize,
-    /// How many items a transaction takes. Default: 512.
+    /// How many items a transaction takes. Default: 512, at least 1.
     pub batch_items_max: usize,
     /// How many bytes of values a transaction takes, the first item excepted. Default: 4 MiB.
     pub batch_bytes_max: usize,
@@ -159,45 +79,125 @@ impl fmt::Debug for LaneConfig {
     }
 }
 
-/// The committer lanes of a node; SQLite has one. Cheap to clone.
+/// The committer lanes of a node; SQLite has one. Cheap to clone; the last handle dropped stops them.
 #[derive(Clone, Debug)]
-pub struct Lanes {
-    config: Arc<LaneConfig>,
+pub struct Lanes(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    queues: Vec<Arc<Queue>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Lanes {
-    /// Starts the lanes' tasks.
+    /// Starts the lanes' tasks. Must be called inside a runtime.
     pub fn start(config: LaneConfig) -> Self {
-        Self {
-            config: Arc::new(config),
-        }
+        let count = match config.store.dialect() {
+            Dialect::Sqlite => 1,
+            Dialect::Postgres => 2,
+        };
+        let config = Arc::new(config);
+        let queues: Vec<_> = (0..count)
+            .map(|_| Arc::new(Queue::new(config.queue_items_max)))
+            .collect();
+        let lane = |queue: &Arc<Queue>| Lane::new(Arc::clone(&config), Arc::clone(queue));
+        let tasks = queues.iter().map(|queue| tokio::spawn(lane(queue).run()));
+        let tasks = Mutex::new(tasks.collect());
+        Self(Arc::new(Inner { queues, tasks }))
     }
 
     /// Queues an item; never blocks. Items of one activation are stored in the order submitted.
     ///
-    /// At the queue's bound the item's `done` is called here with `Failed` and
-    /// [`StoreErrorKind::Overloaded`](super::StoreErrorKind::Overloaded), and later items of the
-    /// activation are refused.
+    /// At the queue's bound, and after [`Lanes::stop`], the item's `done` is called here, on the
+    /// caller's thread, with `Failed` and
+    /// [`StoreErrorKind::Overloaded`](super::StoreErrorKind::Overloaded) or `Unavailable`, and later
+    /// items of the activation are refused: hold no lock that `done` takes.
     pub fn submit(&self, item: Item) {
-        let _ = &self.config;
-        (item.done)(Verdict::Refused);
+        self.queue(item.shard).push(item);
+    }
+
+    /// Submits `writes` as an item of their own and waits for the verdict.
+    ///
+    /// `activation` must not be another one's, unless the writes are to stand in its order.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not take the item back.
+    pub async fn commit(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        activation: u64,
+        writes: Vec<Write>,
+    ) -> Verdict {
+        let (sender, verdict) = oneshot::channel();
+        self.submit(Item {
+            shard,
+            epoch,
+            activation,
+            sequence: 0,
+            writes,
+            done: Box::new(move |verdict| drop(sender.send(verdict))),
+        });
+        // The lane tells every item unless its runtime is gone, and then so are we.
+        verdict.await.unwrap_or(Verdict::Refused)
     }
 
     /// Forgets that an item of this activation was not committed. To be called once the activation
     /// has ended and got all its verdicts; the lanes remember failed ones until then.
-    pub fn forget(&self, _activation: u64) {}
+    pub fn forget(&self, activation: u64) {
+        for queue in &self.0.queues {
+            queue.forget(activation);
+        }
+    }
 
     /// Waits until no commit that touched `shard` is unclear; read the epoch and reload after it.
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
-    pub async fn settled(&self, _shard: ShardId) {}
+    pub async fn settled(&self, shard: ShardId) {
+        self.queue(shard).settled(shard).await;
+    }
 
     /// Returns how many items wait.
     pub fn depth(&self) -> usize {
-        0
+        self.0.queues.iter().map(|queue| queue.depth()).sum()
     }
 
     /// Stores what is queued, then ends the lanes; items submitted later fail as `Unavailable`.
-    pub async fn stop(&self) {}
+    ///
+    /// Shards whose last commit is unclear, and whose epoch the database does not let us raise now,
+    /// are given up.
+    ///
+    /// # Cancel safety
+    /// The lanes stop even if nobody waits for it.
+    pub async fn stop(&self) {
+        self.0.close();
+        let tasks =
+            std::mem::take(&mut *self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a lane ended early");
+            }
+        }
+    }
+
+    fn queue(&self, shard: ShardId) -> &Arc<Queue> {
+        let lanes = self.0.queues.len();
+        let index = usize::try_from(shard.0).unwrap_or(0) % lanes;
+        &self.0.queues[index]
+    }
+}
+
+impl Inner {
+    fn close(&self) {
+        for queue in &self.queues {
+            queue.close();
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
+    }
 }

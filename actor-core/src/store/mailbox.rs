@@ -33,28 +33,41 @@ pub struct NewMessage {
     pub args: Arc<[u8]>,
     /// The encoded request context.
     pub context: Arc<[u8]>,
+    /// Whether the caller chose the id, so that the outcome is kept.
+    pub keyed: bool,
     /// When it is due; `None` for at once, in order.
-    pub due: Option<Due>,
-    /// After which time it is dropped instead of run.
-    pub expires: Option<Duration>,
+    pub due: Option<When>,
+    /// When it is dropped instead of run.
+    pub expires: Option<When>,
 }
 
-/// When a timer is due.
+/// A time by the database's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
-    /// This long after its commit.
+pub enum When {
+    /// This long after the commit.
     After(Duration),
-    /// At this time, in milliseconds since 1970 by the database's clock.
+    /// At this time, in milliseconds since 1970.
     At(i64),
+}
+
+impl From<When> for Value {
+    fn from(when: When) -> Self {
+        match when {
+            When::After(after) => Self::from_now(after),
+            When::At(at) => Self::Int(at),
+        }
+    }
 }
 
 /// Stores a message and returns its number.
 pub static INSERT: Statement = Statement::new(
     "store message",
     Rank::MAILBOX,
-    "INSERT INTO mailbox (shard, kind, entity, id, method, codec, args, context, due_at, expires_at, \
-     created_at)",
-    &[Int, Text, Text, Blob, Text, Text, Blob, Blob, Time, Time, Time],
+    "INSERT INTO mailbox (shard, kind, entity, id, method, codec, args, context, keyed, due_at,
+       expires_at, created_at)",
+    &[
+        Int, Text, Text, Blob, Text, Text, Blob, Blob, Int, Time, Time, Time,
+    ],
     "ON CONFLICT (id) DO NOTHING",
 )
 .key(&[3], "id")
@@ -63,10 +76,6 @@ pub static INSERT: Statement = Statement::new(
 
 /// Returns the write that stores `message` for the entity at `place`. The verdict carries its `seq`.
 pub fn insert(place: &Place, message: NewMessage) -> Write {
-    let due = message.due.map(|due| match due {
-        Due::After(after) => Value::from_now(after),
-        Due::At(at) => Value::Int(at),
-    });
     Write::Row {
         statement: &INSERT,
         values: vec![
@@ -78,8 +87,9 @@ pub fn insert(place: &Place, message: NewMessage) -> Write {
             codec_name(message.codec).into(),
             message.args.into(),
             message.context.into(),
-            due.into(),
-            message.expires.map(Value::from_now).into(),
+            message.keyed.into(),
+            message.due.into(),
+            message.expires.into(),
             Value::NOW,
         ],
     }
@@ -161,10 +171,14 @@ pub struct Message {
     pub args: Vec<u8>,
     /// The encoded request context.
     pub context: Vec<u8>,
+    /// Whether the caller chose the id, so that the outcome is kept.
+    pub keyed: bool,
+    /// When it is due, in milliseconds since 1970; `None` for a message that is no timer.
+    pub due_at: Option<i64>,
+    /// When it is dropped instead of run, in milliseconds since 1970.
+    pub expires_at: Option<i64>,
     /// How long until it is due; zero when it is, `None` for a message that is no timer.
     pub due_in: Option<Duration>,
-    /// How far beyond its due time it is.
-    pub late: Duration,
     /// Whether its time to be dropped has passed.
     pub expired: bool,
     /// How often it was attempted, as far as counted.
@@ -177,18 +191,18 @@ pub struct Message {
 macro_rules! select {
     ($now:literal, $rest:literal) => {
         concat!(
-            "SELECT seq, shard, kind, entity, id, method, codec, args, context, due_at - ",
+            "SELECT seq, shard, kind, entity, id, method, codec, args, context, keyed, attempts,
+               last_error, due_at, due_at - ",
             $now,
-            ", CASE WHEN expires_at <= ",
+            ", expires_at, CASE WHEN expires_at <= ",
             $now,
-            " THEN 1 ELSE 0 END, attempts, last_error FROM mailbox ",
+            " THEN 1 ELSE 0 END FROM mailbox ",
             $rest
         )
     };
 }
 
 fn read(row: &Row) -> Result<Message, StoreError> {
-    let due_ms = row.int_or_null(9)?;
     let positive = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
     Ok(Message {
         seq: row.int(0)?,
@@ -200,12 +214,27 @@ fn read(row: &Row) -> Result<Message, StoreError> {
         codec: row.text(6)?,
         args: row.blob(7)?,
         context: row.blob(8)?,
-        due_in: due_ms.map(positive),
-        late: positive(due_ms.unwrap_or(0).saturating_neg()),
-        expired: row.bool(10)?,
-        attempts: row.small(11)?,
-        last_error: row.text_or_null(12)?,
+        keyed: row.bool(9)?,
+        attempts: row.small(10)?,
+        last_error: row.text_or_null(11)?,
+        due_at: row.int_or_null(12)?,
+        due_in: row.int_or_null(13)?.map(positive),
+        expires_at: row.int_or_null(14)?,
+        expired: row.bool(15)?,
     })
+}
+
+const LAST: Sql = Sql::same("SELECT COALESCE(MAX(seq), 0) FROM mailbox");
+
+/// Returns the newest message's number; 0 if there is none. What a crash left behind is at or below it.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn last(c: &mut Connection) -> Result<i64, StoreError> {
+    match c.query_one(&LAST, vec![]).await? {
+        Some(row) => row.int(0),
+        None => Ok(0),
+    }
 }
 
 const READY: Sql = Sql {

@@ -118,7 +118,7 @@ pub async fn take(
     let mut taken = Vec::new();
     for row in c.query(&TAKE, values).await? {
         let shard = row.shard(0)?;
-        let released = free.iter().any(|known| *known == (shard, true));
+        let released = free.contains(&(shard, true));
         taken.push(Taken {
             shard,
             epoch: row.epoch(1)?,

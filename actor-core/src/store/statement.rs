@@ -76,7 +76,7 @@ pub enum Merge {
 /// A single-row write. Make it a `static`: it remembers the texts of its multi-row forms.
 ///
 /// The text is `head`, then `VALUES (…), (…)` with the batch's rows, then `tail`. Where the database
-/// wants to know which rows were written, `RETURNING` and the names of the key columns follow.
+/// must say which rows were written, `RETURNING` and the names of the key columns follow.
 ///
 /// ```
 /// use actor_core::store::statement::{ColumnType::*, Missing, Rank, Statement};
@@ -111,9 +111,12 @@ pub struct Statement {
     assigned: Option<&'static str>,
     missing: Missing,
     merge: Merge,
-    texts: [OnceLock<Arc<str>>; SIZES],
-    texts_returning: [OnceLock<Arc<str>>; SIZES],
+    texts: Texts,
+    texts_returning: Texts,
 }
+
+/// The texts of one statement, by size, made when first needed.
+type Texts = [OnceLock<Arc<str>>; SIZES];
 
 impl Statement {
     /// Returns a statement whose rows may be missing, without a key and without a number to return.
@@ -175,5 +178,104 @@ impl Statement {
     /// Returns the name, for errors and traces.
     pub const fn name(&self) -> &'static str {
         self.name
+    }
+
+    pub(super) fn rank(&self) -> Rank {
+        self.rank
+    }
+
+    pub(super) fn columns(&self) -> &'static [ColumnType] {
+        self.columns
+    }
+
+    pub(super) fn key_columns(&self) -> &'static [usize] {
+        self.key
+    }
+
+    pub(super) fn missing_means(&self) -> Missing {
+        self.missing
+    }
+
+    pub(super) fn merging(&self) -> Merge {
+        self.merge
+    }
+
+    pub(super) fn is_assigned(&self) -> bool {
+        self.assigned.is_some()
+    }
+
+    /// Returns the text for `rows` rows, a power of two up to [`ROWS_MAX`].
+    pub(super) fn text(&self, rows: usize) -> &Arc<str> {
+        let build = || rows_text(self.head, self.columns.len(), rows, self.tail).into();
+        self.texts[rows.ilog2() as usize].get_or_init(build)
+    }
+
+    /// Returns the text that also tells the keys of the rows it wrote, and their numbers if the
+    /// database assigns any.
+    pub(super) fn text_returning(&self, rows: usize) -> &Arc<str> {
+        let build = || {
+            let assigned = self.assigned.map(|column| format!(", {column}"));
+            let names = self.key_names;
+            let tail = format!(
+                "{} RETURNING {names}{}",
+                self.tail,
+                assigned.unwrap_or_default()
+            );
+            rows_text(self.head, self.columns.len(), rows, &tail).into()
+        };
+        self.texts_returning[rows.ilog2() as usize].get_or_init(build)
+    }
+}
+
+/// Returns `head VALUES (?, ?), (?, ?) tail`. Plain question marks: SQLite looks numbered ones up one
+/// by one, which costs more than the statement when there are hundreds.
+pub(super) fn rows_text(head: &str, columns: usize, rows: usize, tail: &str) -> String {
+    let row = format!("({})", vec!["?"; columns].join(","));
+    format!("{head} VALUES {} {tail}", vec![row; rows].join(","))
+}
+
+/// Cuts `rows` rows into sizes that have a prepared text, the largest first.
+pub(super) fn sizes(mut rows: usize) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let size = ROWS_MAX.min(1 << rows.checked_ilog2()?);
+        rows -= size;
+        Some(size)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_number_of_rows_is_cut_into_prepared_sizes() {
+        let cut = |rows| sizes(rows).collect::<Vec<_>>();
+
+        assert!(cut(0).is_empty());
+        assert_eq!(cut(13), [8, 4, 1]);
+        assert_eq!(cut(64), [64]);
+        assert_eq!(cut(131), [64, 64, 2, 1]);
+    }
+
+    #[test]
+    fn a_statement_of_many_rows_returns_keys_and_numbers() {
+        static INSERT: Statement = Statement::new(
+            "insert",
+            Rank(1),
+            "INSERT INTO t (a, b)",
+            &[ColumnType::Int, ColumnType::Blob],
+            "ON CONFLICT (a) DO NOTHING",
+        )
+        .key(&[0], "a")
+        .assigned("seq");
+
+        assert_eq!(
+            &**INSERT.text(2),
+            "INSERT INTO t (a, b) VALUES (?,?),(?,?) ON CONFLICT (a) DO NOTHING"
+        );
+        assert_eq!(
+            &**INSERT.text_returning(1),
+            "INSERT INTO t (a, b) VALUES (?,?) ON CONFLICT (a) DO NOTHING RETURNING a, seq"
+        );
     }
 }

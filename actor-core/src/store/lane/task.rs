@@ -1,0 +1,45 @@
+//! The loop of a lane: wait, let a batch gather, commit it, tell.
+
+use std::sync::Arc;
+
+use super::{LaneConfig, queue::Queue, round::Round};
+
+/// How often a lane lets other tasks run while its batch still grows.
+const YIELDS_MAX: usize = 4;
+
+/// One lane.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) config: Arc<LaneConfig>,
+    pub(super) queue: Arc<Queue>,
+}
+
+impl Lane {
+    pub(super) fn new(config: Arc<LaneConfig>, queue: Arc<Queue>) -> Self {
+        Self { config, queue }
+    }
+
+    /// Commits batches until the queue is closed and empty.
+    pub(super) async fn run(self) {
+        while self.queue.wait().await {
+            self.gather().await;
+            let (items, bytes) = (self.config.batch_items_max, self.config.batch_bytes_max);
+            let (bodies, dones) = self.queue.take(items, bytes);
+            Round::new(&self, bodies, dones).run().await;
+        }
+    }
+
+    /// Lets those who were just answered ask again, so that they join this batch and not the next:
+    /// with as many callers as fit one batch it halves the number of commits.
+    async fn gather(&self) {
+        let mut depth = self.queue.depth();
+        for _ in 0..YIELDS_MAX {
+            tokio::task::yield_now().await;
+            let grown = self.queue.depth();
+            if grown == depth {
+                return;
+            }
+            depth = grown;
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Entities on one node with a real store: calls, mailboxes, supervision, durable state.
+//!
+//! Names of tests are claims; the ids of the acceptance cases they answer stand in comments.
+
+mod calls;
+mod kinds;
