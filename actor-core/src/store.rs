@@ -3,27 +3,32 @@
 //! Read in the order of the modules. Everything above [`connection`] is the same for every dialect.
 //! Not here: what is stored for an entity and when; that is the host's.
 
-mod checkpoint;
-pub mod connection;
-pub mod dead_letters;
-pub mod entities;
 pub mod error;
-pub mod executor;
-pub mod lane;
-pub mod lock;
-pub mod mailbox;
-pub mod meta;
-pub mod migrate;
-pub mod nodes;
-mod open;
-pub mod ownership;
-mod pool;
-pub mod replies;
 pub mod row;
 pub mod sql;
-pub mod statement;
-pub mod topics;
 pub mod value;
+
+pub mod connection;
+pub mod executor;
+mod open;
+mod pool;
+
+mod checkpoint;
+pub mod lock;
+pub mod meta;
+pub mod migrate;
+
+pub mod nodes;
+pub mod ownership;
+
+pub mod lane;
+pub mod statement;
+
+pub mod dead_letters;
+pub mod entities;
+pub mod mailbox;
+pub mod replies;
+pub mod topics;
 
 use std::{path::Path, sync::Arc, time::Duration};
 

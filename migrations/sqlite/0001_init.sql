@@ -56,7 +56,7 @@ CREATE TABLE replies (
 CREATE INDEX replies_expired ON replies (expires_at);
 
 -- Stored messages. Without `due_at` a message is ready and handled in the order of `seq`; with it, it
--- is a timer. `keyed`: the caller chose the id, so the outcome is kept. AUTOINCREMENT: a number is never used twice, not even after the newest row was deleted.
+-- is a timer. AUTOINCREMENT: a number is never used twice, not even after the newest row was deleted.
 CREATE TABLE mailbox (
     seq        INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     shard      INTEGER NOT NULL,
@@ -67,7 +67,6 @@ CREATE TABLE mailbox (
     codec      TEXT    NOT NULL,
     args       BLOB    NOT NULL,
     context    BLOB    NOT NULL,
-    keyed      INTEGER NOT NULL,
     due_at     INTEGER,
     expires_at INTEGER,
     attempts   INTEGER NOT NULL DEFAULT 0,
@@ -91,7 +90,6 @@ CREATE TABLE dead_letters (
     codec      TEXT    NOT NULL,
     args       BLOB    NOT NULL,
     context    BLOB    NOT NULL,
-    keyed      INTEGER NOT NULL,
     due_at     INTEGER,
     expires_at INTEGER,
     attempts   INTEGER NOT NULL,

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use actor_core::{Ctx, Entity, handlers};
+use actor_core::{Ctx, Entity, Event, handlers};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore};
 
@@ -128,3 +128,123 @@ impl Counter {
 
 /// The limit of every wait in these tests.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// A durable account.
+#[derive(Debug, Default, Entity, Serialize, Deserialize)]
+#[entity(durable, mailbox = 16, passivate = "1s")]
+pub(crate) struct Account {
+    balance: i64,
+    notes: Vec<String>,
+}
+
+/// Announced when money came in.
+#[derive(Clone, Debug, PartialEq, Eq, Event, Serialize, Deserialize)]
+#[event(topic = "money", key = to)]
+pub(crate) struct Moved {
+    pub(crate) to: String,
+    pub(crate) amount: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Broke;
+
+impl std::fmt::Display for Broke {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("no money")
+    }
+}
+
+impl std::error::Error for Broke {}
+
+/// A value that has no form in any codec.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Unwritable;
+
+impl Serialize for Unwritable {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("cannot be written"))
+    }
+}
+
+#[handlers]
+impl Account {
+    pub fn deposit(&mut self, amount: i64) -> i64 {
+        self.balance += amount;
+        self.balance
+    }
+
+    pub fn withdraw(&mut self, amount: i64) -> Result<i64, Broke> {
+        self.balance -= amount;
+        if self.balance < 0 {
+            return Err(Broke);
+        }
+        Ok(self.balance)
+    }
+
+    pub fn balance(&self) -> i64 {
+        self.balance
+    }
+
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
+
+    pub fn note(&mut self, text: String) {
+        self.notes.push(text);
+    }
+
+    pub fn grow(&mut self, bytes: usize) {
+        self.notes.push("x".repeat(bytes));
+    }
+
+    pub fn unwritable(&mut self) -> Unwritable {
+        self.balance += 1000;
+        Unwritable
+    }
+
+    pub fn fail(&mut self) {
+        self.balance += 1000;
+        panic!("asked to");
+    }
+
+    /// Moves money to another account: the message to it commits with the withdrawal.
+    pub async fn send(
+        &mut self,
+        to: String,
+        amount: i64,
+        ctx: &mut Ctx<Self>,
+    ) -> Result<(), Broke> {
+        self.balance -= amount;
+        let sent = ctx.entity::<Account>(&to).deposit(amount).cast().await;
+        sent.expect("kept for the commit");
+        if self.balance < 0 {
+            return Err(Broke);
+        }
+        Ok(())
+    }
+
+    /// Announces money for another account, which receives the event.
+    pub async fn announce(&mut self, to: String, amount: i64, ctx: &mut Ctx<Self>) {
+        self.balance -= amount;
+        ctx.publish(Moved { to, amount })
+            .await
+            .expect("kept for the commit");
+    }
+
+    /// Asks another account and writes down what it said.
+    pub async fn mirror(&mut self, of: String, ctx: &mut Ctx<Self>) -> i64 {
+        self.balance = ctx.entity::<Account>(of).deposit(1).await.expect("answers");
+        self.balance
+    }
+
+    pub async fn wait(&mut self, ctx: &mut Ctx<Self>) {
+        ctx.resource::<Gate>().clone().pass().await;
+        self.balance += 1;
+    }
+
+    #[on]
+    fn moved(&mut self, event: Moved) {
+        self.balance += event.amount;
+        self.notes.push(format!("moved {}", event.amount));
+    }
+}

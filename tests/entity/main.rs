@@ -3,4 +3,5 @@
 //! Names of tests are claims; the ids of the acceptance cases they answer stand in comments.
 
 mod calls;
+mod durable;
 mod kinds;

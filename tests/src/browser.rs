@@ -1,8 +1,8 @@
 //! Headless Chromium, driven through ChromeDriver.
 //!
-//! Needs `chromium` and `chromedriver` (Debian: packages chromium and chromium-driver; `tests/run` installs them).
-//! Elements are found by their `data-testid`. A page that is dropped closes its browser, which blocks the thread: tests
-//! run on a runtime with worker threads.
+//! Needs `chromium` and `chromedriver` (Debian: packages chromium and chromium-driver; `tests/run`
+//! installs them). Elements are found by their `data-testid`. A page that is dropped closes its
+//! browser, which blocks the thread: tests run on a runtime with worker threads.
 
 use std::{
     env,
@@ -104,8 +104,9 @@ impl Driver {
             // A window is never narrower than 500 pixels; an emulated device is.
             Viewport::Phone => wanted.add_experimental_option(
                 "mobileEmulation",
-                serde_json::json!({"deviceMetrics":
-                    {"width": 390, "height": 844, "pixelRatio": 2.0, "touch": true, "mobile": true}}),
+                serde_json::json!({"deviceMetrics": {
+                    "width": 390, "height": 844, "pixelRatio": 2.0, "touch": true, "mobile": true,
+                }}),
             )?,
         }
         let starting = WebDriver::new(&self.address, wanted);
@@ -227,7 +228,8 @@ impl Page {
         clicking.await
     }
 
-    /// Replaces what an input holds, or chooses the option of a select whose value or text is `text`.
+    /// Replaces what an input holds, or chooses the option of a select whose value or text is
+    /// `text`.
     ///
     /// # Errors
     /// When there is no such element, or it takes no text.

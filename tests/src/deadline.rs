@@ -1,7 +1,7 @@
 //! Real time for tests against real programs: every wait ends at a deadline.
 //!
-//! Not for code that runs in the simulator, which has its own clock. This is the only file of the suites that reads
-//! real time.
+//! Not for code that runs in the simulator, which has its own clock. This is the only file of the
+//! suites that reads real time.
 
 use std::{future::Future, time::Duration};
 

@@ -1,6 +1,7 @@
 //! Why a test could not go on: a sentence and the errors below it.
 //!
-//! Not an error type of the product. A test returns [`Result`] and uses `?` on anything; the harness prints the chain.
+//! Not an error type of the product. A test returns [`Result`] and uses `?` on anything; the
+//! harness prints the chain.
 
 use std::{error::Error, fmt};
 

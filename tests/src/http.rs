@@ -1,4 +1,5 @@
-//! A small HTTP/1.1 client: one connection kept alive, one request at a time, every answer by a deadline.
+//! A small HTTP/1.1 client: one connection kept alive, one request at a time, every answer by a
+//! deadline.
 //!
 //! It never retries: whether a request may be sent again is what the tests are about.
 

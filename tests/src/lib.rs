@@ -1,9 +1,10 @@
 //! The kit of the system and browser tests: real programs, real sockets, a real browser.
 //!
-//! Not for the simulator, which lives in `actor-cluster` and has virtual time. Everything here is bounded by a
-//! [`Deadline`], and a failing test shows what the programs printed.
+//! Not for the simulator, which lives in `actor-cluster` and has virtual time. Everything here is
+//! bounded by a [`Deadline`], and a failing test shows what the programs printed.
 //!
-//! A test reads like this: start a program in a fresh folder, talk to it, signal it, wait for its end.
+//! A test reads like this: start a program in a fresh folder, talk to it, signal it, wait for its
+//! end.
 //!
 //! ```no_run
 //! use actor_tests::{Deadline, Http, Program, Request, Result};

@@ -57,7 +57,8 @@ impl Log {
     /// Waits for the first line of which `pick` returns something.
     ///
     /// # Errors
-    /// When the program closed its streams or the deadline came first; the failure shows the last lines.
+    /// When the program closed its streams or the deadline came first; the failure shows the last
+    /// lines.
     pub async fn find<T>(
         &self,
         what: &str,

@@ -1,7 +1,7 @@
 //! Starts real programs, signals them, and waits for their end.
 //!
-//! A program that is dropped is killed. What it printed is printed again at that moment: the test harness shows it when
-//! the test failed.
+//! A program that is dropped is killed. What it printed is printed again at that moment: the test
+//! harness shows it when the test failed.
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +19,8 @@ use crate::{Context, Deadline, Failure, Log, Result, log::Stream};
 
 /// Names the folder that holds the programs to test, for programs that cargo did not build here.
 const BINARIES: &str = "ACTOR_TEST_BINARIES";
+/// Says that every binary was built a moment ago; `tests/run` sets it.
+const FRESH: &str = "ACTOR_TESTS_BUILT";
 /// Lines shown of a program whose test failed.
 const LINES_SHOWN: usize = 60;
 
@@ -32,7 +34,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Returns the program at `binary`, to be started in `folder` with no settings but `PATH` and `HOME`.
+    /// Returns the program at `binary`, to be started in `folder` with no settings but `PATH` and
+    /// `HOME`.
     pub fn new(binary: impl Into<PathBuf>, folder: impl Into<PathBuf>) -> Self {
         let kept = ["PATH", "HOME", "TMPDIR"].into_iter();
         let settings = kept
@@ -283,17 +286,19 @@ fn printed_address(line: &str) -> Option<SocketAddr> {
         .ok()
 }
 
-/// Returns the path of a workspace binary with the features of the whole workspace, built at most once.
+/// Returns the path of a workspace binary, which is built at most once.
 fn built(name: &str) -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
     if let Some(folder) = env::var_os(BINARIES) {
         return Ok(Path::new(&folder).join(name));
     }
-    static SHOP: OnceLock<Result<(), String>> = OnceLock::new();
-    SHOP.get_or_init(build).clone().map_err(Failure::new)?;
+    if env::var_os(FRESH).is_none() {
+        BUILT.get_or_init(build).clone().map_err(Failure::new)?;
+    }
     Ok(profile_folder()?.join(name))
 }
 
-/// Builds every binary. With `tests/run` this finds everything fresh.
+/// Builds every binary with the features of the whole workspace.
 fn build() -> Result<(), String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let release = profile_folder().is_ok_and(|folder| folder.ends_with("release"));

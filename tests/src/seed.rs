@@ -14,7 +14,8 @@ pub struct Seed(u64);
 impl Seed {
     /// Returns the seed given by `ACTOR_TEST_SEED`, or a new one, and prints how to repeat the run.
     ///
-    /// The moments at which the operating system runs things stay its own: a seed repeats the choices, not the run.
+    /// The moments at which the operating system runs things stay its own: a seed repeats the
+    /// choices, not the run.
     ///
     /// # Errors
     /// When the variable holds no number.

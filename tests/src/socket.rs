@@ -1,6 +1,8 @@
-//! A WebSocket client that speaks the gateway's JSON-RPC: one call at a time, every answer by a deadline.
+//! A WebSocket client that speaks the gateway's JSON-RPC: one call at a time, every answer by a
+//! deadline.
 //!
-//! Notifications that arrive meanwhile are kept. It never reconnects: that is for the tests to decide.
+//! Notifications that arrive meanwhile are kept. It never reconnects: that is for the tests to
+//! decide.
 
 use std::{collections::VecDeque, net::SocketAddr};
 
@@ -127,7 +129,8 @@ impl Socket {
         }
     }
 
-    /// Waits for the first notification of `method` that `accept` agrees to, and returns its parameters.
+    /// Waits for the first notification of `method` that `accept` agrees to, and returns its
+    /// parameters.
     ///
     /// # Errors
     /// When the connection ended or the deadline came first.

@@ -52,35 +52,34 @@ pub(crate) fn expand(settings: &TokenStream, block: TokenStream) -> TokenStream 
     quote!(#printed #errors)
 }
 
-/// Reads the block; when nothing can be made of it, returns it without our marks.
+/// Reads the block; when it is for no plain type, returns it without our marks.
 fn parse(mut block: ItemImpl, problems: &mut Problems) -> Result<Handlers, TokenStream> {
     let head = problems.check(parse_head(&block));
-    let mut methods = Vec::new();
-    let kind = head.as_ref().map(|(kind, _)| kind.clone());
-    for item in &mut block.items {
-        let ImplItem::Fn(function) = item else {
-            continue;
-        };
-        let parsed = method::parse(function, kind.as_ref());
-        methods.extend(problems.check(parsed).flatten());
-    }
+    let functions = block.items.iter_mut().filter_map(|item| match item {
+        ImplItem::Fn(function) => Some(function),
+        _ => None,
+    });
+    let Some((kind, reference)) = head else {
+        functions.for_each(|function| drop(method::take_mark(function)));
+        return Err(block.into_token_stream());
+    };
+    let mut methods: Vec<Method> = functions
+        .filter_map(|function| problems.check(method::parse(function, &kind)).flatten())
+        .collect();
     refuse_repeated_events(&mut methods, problems);
-    match head {
-        Some((kind, reference)) => Ok(Handlers {
-            kind,
-            reference,
-            methods,
-            block,
-        }),
-        None => Err(block.into_token_stream()),
-    }
+    Ok(Handlers {
+        kind,
+        reference,
+        methods,
+        block,
+    })
 }
 
 /// Reads what the block is for.
 fn parse_head(block: &ItemImpl) -> syn::Result<(Path, Path)> {
     if let Some((path, _)) = &block.trait_ {
-        let why =
-            "messages are methods of the type itself: write `impl Cart`, not a trait's `impl`";
+        let ty = block.self_ty.to_token_stream();
+        let why = format!("messages are methods of the type itself: write `impl {ty}`");
         return Err(syn::Error::new_spanned(path, why));
     }
     if !block.generics.params.is_empty() {

@@ -327,6 +327,7 @@ impl Client {
         deadline: Option<Instant>,
         call: Option<CallId>,
     ) -> Result<Delivery<K>, Refusal> {
+        self.accepting()?;
         let mut delivery = Delivery::new(args, reply);
         delivery.deadline = deadline;
         delivery.request.clone_from(&self.request);
@@ -368,6 +369,7 @@ impl Client {
             let message = self.message::<K>(id, &args, call)?;
             return self.send(message).await;
         }
+        self.accepting()?;
         let mut delivery = Delivery::new(args, Reply::Nobody);
         delivery.request.clone_from(&self.request);
         directory.admit(&self.hosting, id, delivery).map(drop)
@@ -405,6 +407,14 @@ impl Client {
         })
     }
 
+    /// A draining node takes no new work, but lets what runs reach its end, calls included.
+    fn accepting(&self) -> Result<(), Refusal> {
+        if self.origin.is_some() {
+            return Ok(());
+        }
+        self.hosting.accepting()
+    }
+
     /// Stores a message, or keeps it for the commit of the handler that sends it.
     pub(crate) async fn send(&self, message: StoredMessage) -> Result<(), Refusal> {
         let effect = Effect::Send(message);
@@ -413,7 +423,10 @@ impl Client {
                 Ok(()) => Ok(()),
                 Err(effect) => self.hosting.commit_effect(effect).await.map(drop),
             },
-            None => self.hosting.commit_effect(effect).await.map(drop),
+            None => {
+                self.accepting()?;
+                self.hosting.commit_effect(effect).await.map(drop)
+            }
         }
     }
 }

@@ -76,7 +76,6 @@ impl<K: Handlers> Directory<K> {
         if !id.is_valid() {
             return Err(Refusal::Decode("an entity id has 1 to 512 bytes".into()));
         }
-        hosting.accepting()?;
         let shard = hosting.shard_of(K::KIND, id.as_str());
         hosting.epoch(shard)?;
         hosting.make_room()?;

@@ -200,12 +200,9 @@ impl<K: Handlers> Activation<K> {
 
 impl<K: Handlers> Drop for Activation<K> {
     fn drop(&mut self) {
-        for delivery in self
-            .slot
-            .close()
-            .into_iter()
-            .chain(self.slot.lock().drain())
-        {
+        let mut left = self.slot.close();
+        left.extend(self.slot.lock().drain());
+        for delivery in left {
             let why = Refusal::Unavailable("the entity's activation ended".into());
             self.slot.settle(delivery, Settled::Refused(why));
         }

@@ -157,6 +157,7 @@ impl<K: Handlers> Slot<K> {
             earlier
                 .waiters
                 .push(std::mem::replace(&mut delivery.reply, Reply::Nobody));
+            inner.extend_deadline(identity.id, delivery.deadline);
             return Admission::Joined;
         }
         if inner.load() >= K::OPTIONS.mailbox {
@@ -196,13 +197,15 @@ impl<K: Handlers> Slot<K> {
         else {
             return false;
         };
-        let delivery = inner.queue.remove(at).expect("the position was just found");
-        let waiters = delivery
-            .identity
-            .and_then(|identity| inner.in_flight.remove(&identity.id));
-        drop(inner);
-        for waiter in waiters.into_iter().flat_map(|joined| joined.waiters) {
-            waiter.refuse(Refusal::Timeout { started: false });
+        let identity = inner.queue[at].identity;
+        let joined =
+            identity.and_then(|identity| inner.in_flight.get_mut(&identity.id)?.waiters.pop());
+        if let Some(waiter) = joined {
+            // Somebody else still waits for the same call: it stays, in their name.
+            inner.queue[at].reply = waiter;
+        } else {
+            let delivery = inner.queue.remove(at).expect("the position was just found");
+            inner.forget_identity(&delivery);
         }
         true
     }
@@ -330,6 +333,15 @@ impl<K: Handlers> Inner<K> {
         self.load() == 0 && !self.poked && self.books.redo.is_empty()
     }
 
+    /// A repeat joined a queued call: it may run until the later of their deadlines.
+    fn extend_deadline(&mut self, id: CallId, deadline: Option<Instant>) {
+        let same =
+            |queued: &&mut Delivery<K>| queued.identity.is_some_and(|identity| identity.id == id);
+        if let Some(queued) = self.queue.iter_mut().find(same) {
+            queued.deadline = queued.deadline.zip(deadline).map(|(a, b)| a.max(b));
+        }
+    }
+
     fn push(&mut self, mut delivery: Delivery<K>) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
@@ -347,12 +359,14 @@ impl<K: Handlers> Inner<K> {
         number
     }
 
-    /// Queues a row that is new here, or notes that rows stay in SQL for want of room.
+    /// Queues a row that is new here, or notes that rows stay in SQL for want of room. Rows take
+    /// half of the mailbox at most, so that a backlog does not keep callers out.
     pub(crate) fn add_row(&mut self, delivery: Delivery<K>, seq: i64) {
         if self.books.rows.contains(&seq) {
             return;
         }
-        if self.load() >= K::OPTIONS.mailbox {
+        let full = self.load() >= K::OPTIONS.mailbox;
+        if full || self.books.rows.len() >= K::OPTIONS.mailbox.div_ceil(2) {
             self.books.rows_behind = true;
             return;
         }
@@ -377,7 +391,8 @@ impl<K: Handlers> Inner<K> {
 
     /// Says whether it is time to fetch rows that were left in SQL.
     fn wants_rows(&self) -> bool {
-        self.books.rows_behind && self.load() <= K::OPTIONS.mailbox / 2
+        let room = self.load() < K::OPTIONS.mailbox;
+        self.books.rows_behind && room && self.books.rows.len() <= K::OPTIONS.mailbox / 4
     }
 
     /// A plain `fn` may run ahead of its entity's commits; an `async fn` may not, because what it
@@ -465,8 +480,14 @@ impl<K: Handlers> Inner<K> {
 
     /// The state was read: what must run again goes first, in its old order, then the rows.
     pub(crate) fn loaded(&mut self, rows: Vec<(Delivery<K>, i64)>, more: bool) {
-        self.books.stale = false;
+        let first = std::mem::take(&mut self.books.stale);
         self.books.rows_behind = false;
+        // What was stored before this activation is older than the calls that woke it.
+        let calls = if first {
+            std::mem::take(&mut self.queue)
+        } else {
+            VecDeque::new()
+        };
         let mut redo = std::mem::take(&mut self.books.redo);
         redo.sort_by_key(|delivery| delivery.number);
         for delivery in redo.into_iter().rev() {
@@ -474,7 +495,11 @@ impl<K: Handlers> Inner<K> {
         }
         for (delivery, seq) in rows {
             self.add_row(delivery, seq);
+            if self.books.rows_behind {
+                break; // A later one must not overtake it.
+            }
         }
+        self.queue.extend(calls);
         self.books.rows_behind |= more;
     }
 

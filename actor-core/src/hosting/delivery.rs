@@ -93,7 +93,6 @@ impl Hosting {
 
     /// Stores what is sent outside any handler; returns an announcement's position.
     pub async fn commit_effect(self: &Arc<Self>, effect: Effect) -> Result<Position, Refusal> {
-        self.accepting()?;
         let (kind, id): (&str, &str) = match &effect {
             Effect::Send(message) => (&message.kind, message.id.as_str()),
             Effect::Announce(announcement) => ("topic", &announcement.topic),

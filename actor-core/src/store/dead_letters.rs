@@ -16,9 +16,9 @@ use crate::id::{CallId, ShardId};
 pub static BURY: Statement = Statement::new(
     "bury message",
     Rank::DEAD_LETTERS,
-    "INSERT INTO dead_letters (what, shard, kind, entity, id, method, codec, args, context, keyed,
+    "INSERT INTO dead_letters (what, shard, kind, entity, id, method, codec, args, context,
        due_at, expires_at, attempts, error, created_at, died_at)
-     SELECT new.column2, shard, kind, entity, id, method, codec, args, context, keyed,
+     SELECT new.column2, shard, kind, entity, id, method, codec, args, context,
        due_at, expires_at, attempts, new.column3, created_at, new.column4 FROM (",
     &[Int, Text, Text, Time],
     ") AS new JOIN mailbox ON mailbox.seq = new.column1 WHERE true
@@ -113,14 +113,14 @@ pub struct Replayed {
 }
 
 const REPLAY: Sql = Sql {
-    sqlite: "INSERT INTO mailbox (shard, kind, entity, id, method, codec, args, context, keyed,
-               created_at)
-             SELECT shard, kind, entity, id, method, codec, args, context, keyed, $2
+    sqlite:
+        "INSERT INTO mailbox (shard, kind, entity, id, method, codec, args, context, created_at)
+             SELECT shard, kind, entity, id, method, codec, args, context, $2
              FROM dead_letters WHERE seq = $1 AND what = 'message'
              ON CONFLICT (id) DO NOTHING RETURNING shard, seq",
     postgres: "INSERT INTO mailbox
-                 (shard, kind, entity, id, method, codec, args, context, keyed, created_at)
-               SELECT shard, kind, entity, id, method, codec, args, context, keyed,
+                 (shard, kind, entity, id, method, codec, args, context, created_at)
+               SELECT shard, kind, entity, id, method, codec, args, context,
                  actor_now() + $2
                FROM dead_letters WHERE seq = $1 AND what = 'message'
                ON CONFLICT (id) DO NOTHING RETURNING shard, seq",

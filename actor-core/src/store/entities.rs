@@ -48,8 +48,8 @@ pub struct State {
 }
 
 /// Stores a state if the row still has the version the state was made from.
-pub static PUT: Statement = Statement::new(
-    "put entity",
+pub static STORE: Statement = Statement::new(
+    "store entity",
     Rank::ENTITIES,
     "INSERT INTO entities (kind, id, shard, version, base, shape, state, updated_at)",
     &[Text, Text, Int, Int, Int, Int, Blob, Time],
@@ -65,10 +65,10 @@ pub static PUT: Statement = Statement::new(
 });
 
 /// Returns the write that stores `state`; a conflict means that it was made from another version.
-pub fn put(place: &Place, state: State) -> Write {
+pub fn store(place: &Place, state: State) -> Write {
     let count = |number: u64| Value::Int(i64::try_from(number).unwrap_or(i64::MAX));
     Write::Row {
-        statement: &PUT,
+        statement: &STORE,
         values: vec![
             (&place.kind).into(),
             (&place.id).into(),

@@ -4,15 +4,19 @@
 //! `task` for the loop, `commit` for the transaction. Not here: what an item means; the host builds
 //! items and acts on verdicts.
 
+pub mod item;
+
+mod queue;
+mod task;
+
+mod round;
+
 mod commit;
 mod fence;
-pub mod item;
-mod meter;
-mod queue;
-mod raise;
-mod round;
 mod rows;
-mod task;
+
+mod meter;
+mod raise;
 
 use std::{
     fmt,

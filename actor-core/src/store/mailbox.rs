@@ -33,28 +33,26 @@ pub struct NewMessage {
     pub args: Arc<[u8]>,
     /// The encoded request context.
     pub context: Arc<[u8]>,
-    /// Whether the caller chose the id, so that the outcome is kept.
-    pub keyed: bool,
     /// When it is due; `None` for at once, in order.
-    pub due: Option<When>,
-    /// When it is dropped instead of run.
-    pub expires: Option<When>,
+    pub due: Option<Due>,
+    /// After which time it is dropped instead of run.
+    pub expires: Option<Duration>,
 }
 
-/// A time by the database's clock.
+/// When a timer is due, by the database's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
+pub enum Due {
     /// This long after the commit.
     After(Duration),
     /// At this time, in milliseconds since 1970.
     At(i64),
 }
 
-impl From<When> for Value {
-    fn from(when: When) -> Self {
-        match when {
-            When::After(after) => Self::from_now(after),
-            When::At(at) => Self::Int(at),
+impl From<Due> for Value {
+    fn from(due: Due) -> Self {
+        match due {
+            Due::After(after) => Self::from_now(after),
+            Due::At(at) => Self::Int(at),
         }
     }
 }
@@ -63,10 +61,10 @@ impl From<When> for Value {
 pub static INSERT: Statement = Statement::new(
     "store message",
     Rank::MAILBOX,
-    "INSERT INTO mailbox (shard, kind, entity, id, method, codec, args, context, keyed, due_at,
+    "INSERT INTO mailbox (shard, kind, entity, id, method, codec, args, context, due_at,
        expires_at, created_at)",
     &[
-        Int, Text, Text, Blob, Text, Text, Blob, Blob, Int, Time, Time, Time,
+        Int, Text, Text, Blob, Text, Text, Blob, Blob, Time, Time, Time,
     ],
     "ON CONFLICT (id) DO NOTHING",
 )
@@ -87,9 +85,8 @@ pub fn insert(place: &Place, message: NewMessage) -> Write {
             codec_name(message.codec).into(),
             message.args.into(),
             message.context.into(),
-            message.keyed.into(),
             message.due.into(),
-            message.expires.into(),
+            message.expires.map(Value::from_now).into(),
             Value::NOW,
         ],
     }
@@ -171,8 +168,6 @@ pub struct Message {
     pub args: Vec<u8>,
     /// The encoded request context.
     pub context: Vec<u8>,
-    /// Whether the caller chose the id, so that the outcome is kept.
-    pub keyed: bool,
     /// When it is due, in milliseconds since 1970; `None` for a message that is no timer.
     pub due_at: Option<i64>,
     /// When it is dropped instead of run, in milliseconds since 1970.
@@ -191,7 +186,7 @@ pub struct Message {
 macro_rules! select {
     ($now:literal, $rest:literal) => {
         concat!(
-            "SELECT seq, shard, kind, entity, id, method, codec, args, context, keyed, attempts,
+            "SELECT seq, shard, kind, entity, id, method, codec, args, context, attempts,
                last_error, due_at, due_at - ",
             $now,
             ", expires_at, CASE WHEN expires_at <= ",
@@ -214,13 +209,12 @@ fn read(row: &Row) -> Result<Message, StoreError> {
         codec: row.text(6)?,
         args: row.blob(7)?,
         context: row.blob(8)?,
-        keyed: row.bool(9)?,
-        attempts: row.small(10)?,
-        last_error: row.text_or_null(11)?,
-        due_at: row.int_or_null(12)?,
-        due_in: row.int_or_null(13)?.map(positive),
-        expires_at: row.int_or_null(14)?,
-        expired: row.bool(15)?,
+        attempts: row.small(9)?,
+        last_error: row.text_or_null(10)?,
+        due_at: row.int_or_null(11)?,
+        due_in: row.int_or_null(12)?.map(positive),
+        expires_at: row.int_or_null(13)?,
+        expired: row.bool(14)?,
     })
 }
 

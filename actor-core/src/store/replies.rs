@@ -29,8 +29,8 @@ pub struct Reply {
 }
 
 /// Stores a reply unless the call has one.
-pub static PUT: Statement = Statement::new(
-    "put reply",
+pub static STORE: Statement = Statement::new(
+    "store reply",
     Rank::REPLIES,
     "INSERT INTO replies (kind, entity, id, shard, hash, ok, outcome, expires_at)",
     &[Text, Text, Blob, Int, Int, Int, Blob, Time],
@@ -40,9 +40,9 @@ pub static PUT: Statement = Statement::new(
 .missing(Missing::Conflict);
 
 /// Returns the write that stores `reply`; a conflict means that the call was done before.
-pub fn put(place: &Place, reply: Reply) -> Write {
+pub fn store(place: &Place, reply: Reply) -> Write {
     Write::Row {
-        statement: &PUT,
+        statement: &STORE,
         values: vec![
             (&place.kind).into(),
             (&place.id).into(),

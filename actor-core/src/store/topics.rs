@@ -36,9 +36,9 @@ pub(super) static APPEND: Statement = Statement::new(
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
     /// The random number of the history; 0 before the first event.
-    pub epoch: u64,
+    pub epoch: i64,
     /// The offset of the last event seen; 0 before the first one.
-    pub offset: u64,
+    pub offset: i64,
 }
 
 /// A stored event.
@@ -46,7 +46,7 @@ pub struct Position {
 #[non_exhaustive]
 pub struct EventRow {
     /// The place in the topic.
-    pub offset: u64,
+    pub offset: i64,
     /// The event's stable wire name.
     pub name: String,
     /// The key within the topic.
@@ -79,8 +79,8 @@ const POSITION: Sql = Sql::same("SELECT epoch, last_offset FROM streams WHERE to
 pub async fn position(c: &mut Connection, topic: &str) -> Result<Position, StoreError> {
     match c.query_one(&POSITION, vec![topic.into()]).await? {
         Some(row) => Ok(Position {
-            epoch: row.counter(0)?,
-            offset: row.counter(1)?,
+            epoch: row.int(0)?,
+            offset: row.int(1)?,
         }),
         None => Ok(Position {
             epoch: 0,
@@ -118,16 +118,12 @@ pub async fn since(
     for row in c
         .query(
             &SINCE,
-            vec![
-                topic.into(),
-                Value::Int(since.offset.cast_signed()),
-                limit.into(),
-            ],
+            vec![topic.into(), since.offset.into(), limit.into()],
         )
         .await?
     {
         events.push(EventRow {
-            offset: row.counter(0)?,
+            offset: row.int(0)?,
             name: row.text(1)?,
             key: row.text_or_null(2)?,
             data: row.blob(3)?,
@@ -159,6 +155,19 @@ pub async fn now(c: &mut Connection, topic: &str) -> Result<Page, StoreError> {
 }
 
 const TRIM: Sql = Sql::same(
+    "DELETE FROM events WHERE topic = $1 AND event_offset <=
+       (SELECT last_offset FROM streams WHERE topic = $1) - $2",
+);
+
+/// Deletes all events of a topic but the newest `kept`; returns how many went.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn trim(c: &mut Connection, topic: &str, kept: u32) -> Result<u64, StoreError> {
+    c.execute(&TRIM, vec![topic.into(), kept.into()]).await
+}
+
+const TRIM_ALL: Sql = Sql::same(
     "DELETE FROM events WHERE (topic, event_offset) IN (
        SELECT events.topic, events.event_offset FROM streams
        JOIN events ON events.topic = streams.topic
@@ -166,12 +175,12 @@ const TRIM: Sql = Sql::same(
        LIMIT $2)",
 );
 
-/// Deletes events beyond the newest `kept` of each topic, at most `limit`; returns how many.
+/// Deletes events beyond the newest `kept` of each topic, at most `limit`; returns how many went.
 ///
 /// # Errors
 /// When the statement fails.
-pub async fn trim(c: &mut Connection, kept: u32, limit: u32) -> Result<u64, StoreError> {
-    c.execute(&TRIM, vec![kept.into(), limit.into()]).await
+pub async fn trim_all(c: &mut Connection, kept: u32, limit: u32) -> Result<u64, StoreError> {
+    c.execute(&TRIM_ALL, vec![kept.into(), limit.into()]).await
 }
 
 const LIST: Sql = Sql::same(
@@ -192,7 +201,7 @@ pub async fn list(
         .query(&LIST, vec![Value::from(after), limit.into()])
         .await?
     {
-        let (epoch, offset) = (row.counter(1)?, row.counter(2)?);
+        let (epoch, offset) = (row.int(1)?, row.int(2)?);
         topics.push((row.text(0)?, Position { epoch, offset }));
     }
     Ok(topics)

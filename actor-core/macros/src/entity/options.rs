@@ -4,12 +4,9 @@ use std::time::Duration;
 
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
-use syn::{DeriveInput, Ident};
+use syn::{DeriveInput, Ident, spanned::Spanned};
 
-use crate::{
-    attributes::{self, Settings},
-    problems::blame,
-};
+use crate::attributes::{self, Settings};
 
 /// How the settings of `#[entity(...)]` are written.
 const FORMS: &[&str] = &[
@@ -42,7 +39,7 @@ impl Options {
     /// Reads every `#[entity(...)]`.
     pub(crate) fn read(&mut self, input: &DeriveInput) -> syn::Result<()> {
         Settings::new(FORMS).read(&input.attrs, "entity", |key, meta| {
-            let span = blame(&meta.path);
+            let span = meta.path.span();
             match key {
                 "durable" => self.durable = attributes::flag(meta)?.then_some(span),
                 "version" => {
@@ -91,7 +88,7 @@ impl Options {
         let version = self.version.map_or(1, |(version, _)| version);
         match self.durable {
             // The span makes a missing `Serialize` an error at `durable`.
-            Some(span) => quote_spanned! {span=>
+            Some(span) => quote_spanned! {span.resolved_at(Span::call_site())=>
                 ::core::option::Option::Some(::actor_core::__private::Durable::msgpack(#version))
             },
             None => quote!(::core::option::Option::None),

@@ -4,10 +4,10 @@
 //! reference must share: a more visible one could not deref to a reference of a private type.
 
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote};
+use quote::{format_ident, quote, quote_spanned};
 
 use super::Entity;
-use crate::attributes;
+use crate::{attributes, problems::blame};
 
 /// Prints the type and its impls.
 pub(crate) fn print(entity: &Entity) -> TokenStream {
@@ -17,9 +17,10 @@ pub(crate) fn print(entity: &Entity) -> TokenStream {
     let reference = format_ident!("{ident}Ref", span = ident.span());
     let name = reference.to_string();
     let docs = format!("A reference to one `{ident}`.");
-    let target = quote!(::actor_core::__private::EntityRef<#ident>);
+    let target = quote_spanned!(blame(ident)=> ::actor_core::__private::EntityRef<#ident>);
     let quiet = attributes::quiet();
-    quote! {
+    // The span makes a missing `#[handlers]` an error at the type's name.
+    quote_spanned! {blame(ident)=>
         #[doc = #docs]
         #quiet
         #visibility struct #reference(#target);

@@ -47,7 +47,7 @@ impl Argument {
 /// Reads the parameters; `_` is a name only where `unnamed` allows it.
 pub(crate) fn parse(
     signature: &Signature,
-    kind: Option<&Path>,
+    kind: &Path,
     unnamed: bool,
 ) -> syn::Result<Vec<Parameter>> {
     let mut problems = Problems::default();
@@ -70,7 +70,7 @@ pub(crate) fn parse(
     problems.or(parameters)
 }
 
-fn parse_one(input: &PatType, kind: Option<&Path>, unnamed: bool) -> syn::Result<Parameter> {
+fn parse_one(input: &PatType, kind: &Path, unnamed: bool) -> syn::Result<Parameter> {
     if let Some(cfg) = input
         .attrs
         .iter()
@@ -93,14 +93,9 @@ fn parse_one(input: &PatType, kind: Option<&Path>, unnamed: bool) -> syn::Result
         ty => {
             let ident = parse_name(&input.pat, unnamed)?;
             owned::check(ty, "arguments")?;
-            let tokens = ty.to_token_stream();
-            let outside = match kind {
-                Some(kind) => owned::without_self(tokens, kind),
-                None => tokens,
-            };
             Ok(Parameter::Argument(Box::new(Argument {
                 ident,
-                ty: outside,
+                ty: owned::without_self(ty.to_token_stream(), kind),
                 written: ty.clone(),
             })))
         }

@@ -77,15 +77,16 @@ impl Method {
     }
 }
 
-/// Reads a method and takes our marks off it; `None` for a helper.
-pub(crate) fn parse(function: &mut ImplItemFn, kind: Option<&Path>) -> syn::Result<Option<Method>> {
+/// Takes our mark off a method.
+pub(crate) fn take_mark(function: &mut ImplItemFn) -> Option<Attribute> {
     let is_mark = |attribute: &Attribute| attribute.path().is_ident("on");
-    let mark = function
-        .attrs
-        .iter()
-        .find(|attribute| is_mark(attribute))
-        .cloned();
-    function.attrs.retain(|attribute| !is_mark(attribute));
+    let mark = function.attrs.iter().position(is_mark);
+    mark.map(|at| function.attrs.remove(at))
+}
+
+/// Reads a method and takes our mark off it; `None` for a helper.
+pub(crate) fn parse(function: &mut ImplItemFn, kind: &Path) -> syn::Result<Option<Method>> {
+    let mark = take_mark(function);
     let is_public = matches!(function.vis, Visibility::Public(_));
     if mark.is_none() && (!is_public || function.sig.receiver().is_none()) {
         return Ok(None);
@@ -143,7 +144,7 @@ fn soften(function: &mut ImplItemFn) {
     });
 }
 
-fn parse_returns(output: &ReturnType, kind: Option<&Path>) -> syn::Result<Returns> {
+fn parse_returns(output: &ReturnType, kind: &Path) -> syn::Result<Returns> {
     let ReturnType::Type(_, ty) = output else {
         return Ok(Returns {
             ty: quote!(()),
@@ -151,13 +152,8 @@ fn parse_returns(output: &ReturnType, kind: Option<&Path>) -> syn::Result<Return
         });
     };
     owned::check(ty, "results")?;
-    let tokens = ty.to_token_stream();
-    let outside = match kind {
-        Some(kind) => owned::without_self(tokens, kind),
-        None => tokens,
-    };
     Ok(Returns {
-        ty: outside,
+        ty: owned::without_self(ty.to_token_stream(), kind),
         fallible: argument::is_named(ty, "Result"),
     })
 }

@@ -32,7 +32,7 @@ pub(crate) fn print(handlers: &Handlers) -> TokenStream {
     let wire = wire::print(methods);
     let subscriptions = methods.iter().filter_map(|method| match &method.role {
         Role::Message => None,
-        Role::Event { ty, .. } => Some(quote! {
+        Role::Event { ty, .. } => Some(quote_spanned! {blame(ty)=>
             impl ::actor_core::__private::On<#ty> for #kind {}
         }),
     });

@@ -38,7 +38,7 @@ fn call(handlers: &Handlers, method: &Method) -> TokenStream {
             &self,
             #(#names: #types,)*
         ) -> ::actor_core::__private::Call<'_, #kind, #value, #error> {
-            self.0.call(__Args::#ident(#arguments { #(#names),* }), |outcome| match outcome {
+            (**self).call(__Args::#ident(#arguments { #(#names),* }), |outcome| match outcome {
                 __Outcome::#ident(result) => ::core::option::Option::Some(result),
                 _ => ::core::option::Option::None,
             })

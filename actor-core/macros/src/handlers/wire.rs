@@ -7,6 +7,7 @@ use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 
 use super::{
+    argument::Argument,
     method::{Method, Role},
     print::{arguments_struct, value_and_error},
 };
@@ -15,8 +16,11 @@ use crate::problems::blame;
 /// Prints the struct of a message's arguments.
 pub(crate) fn arguments(method: &Method) -> TokenStream {
     let ident = arguments_struct(method);
-    let names = method.arguments().map(|argument| &argument.ident);
-    let types = method.arguments().map(|argument| &argument.ty);
+    // The spans make an argument that cannot be sent an error at its type.
+    let fields = method.arguments().map(|argument| {
+        let Argument { ident, ty, .. } = argument;
+        quote_spanned!(blame(ty)=> pub #ident: #ty)
+    });
     let expecting = format!("an object of the arguments of `{}`", method.name());
     quote! {
         #[derive(
@@ -28,7 +32,7 @@ pub(crate) fn arguments(method: &Method) -> TokenStream {
             deny_unknown_fields,
             expecting = #expecting
         )]
-        pub struct #ident { #(pub #names: #types,)* }
+        pub struct #ident { #(#fields,)* }
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) struct Job {
     /// Whether every statement whose rows may conflict must tell which it wrote.
     careful: bool,
     /// The number of the history of topics that begin in this batch.
-    topic_epoch: u64,
+    topic_epoch: i64,
 }
 
 impl Job {
@@ -49,7 +49,7 @@ impl Job {
             .iter()
             .any(|item| bodies[*item].writes.iter().any(Write::is_event));
         // Drawn only when needed: a draw is part of a simulation's history.
-        let draw = || config.rng.bits() >> (u64::BITS - TOPIC_EPOCH_BITS);
+        let draw = || (config.rng.bits() >> (u64::BITS - TOPIC_EPOCH_BITS)).cast_signed();
         Self {
             bodies: Arc::clone(bodies),
             items: items.to_vec(),
@@ -156,7 +156,7 @@ async fn append(
         receipt.events.push(Announced {
             topic: Arc::clone(topic),
             epoch: *epoch,
-            offset: offset.cast_unsigned(),
+            offset: *offset,
             name: Arc::clone(name),
             key: event.key.clone(),
             data: Arc::clone(data),
@@ -169,14 +169,11 @@ async fn append(
 async fn advance(
     c: &mut Connection,
     counts: &BTreeMap<Arc<str>, i64>,
-    topic_epoch: u64,
-) -> Result<BTreeMap<Arc<str>, (u64, i64)>, StoreError> {
+    topic_epoch: i64,
+) -> Result<BTreeMap<Arc<str>, (i64, i64)>, StoreError> {
     let rows: Vec<_> = counts
         .iter()
-        .map(|(topic, count)| {
-            let epoch = Value::Int(topic_epoch.cast_signed());
-            [topic.into(), epoch, (*count).into()]
-        })
+        .map(|(topic, count)| [topic.into(), topic_epoch.into(), (*count).into()])
         .collect();
     let mut counters = BTreeMap::new();
     let mut rest = rows.as_slice();
@@ -188,7 +185,7 @@ async fn advance(
         for row in c.fetch(text.into_sql_str(), bound).await? {
             let topic: Arc<str> = row.text(0)?.into();
             let count = counts.get(&topic).copied().unwrap_or_default();
-            counters.insert(topic, (row.counter(1)?, row.int(2)? - count));
+            counters.insert(topic, (row.int(1)?, row.int(2)? - count));
         }
     }
     Ok(counters)
@@ -198,7 +195,7 @@ async fn advance(
 struct Event<'b> {
     topic: &'b Arc<str>,
     name: &'b Arc<str>,
-    key: &'b Option<String>,
+    key: &'b Option<Arc<str>>,
     data: &'b Arc<[u8]>,
 }
 

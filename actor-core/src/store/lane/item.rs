@@ -24,7 +24,7 @@ pub enum Write {
         /// The event's stable wire name.
         name: Arc<str>,
         /// The key within the topic, if the event has one.
-        key: Option<String>,
+        key: Option<Arc<str>>,
         /// The encoded event.
         data: Arc<[u8]>,
     },
@@ -127,13 +127,13 @@ pub struct Announced {
     /// The topic's name.
     pub topic: Arc<str>,
     /// The random number of this history of the topic; offsets of another one mean nothing here.
-    pub epoch: u64,
+    pub epoch: i64,
     /// The place in the topic; the first event has 1, and there are no gaps.
-    pub offset: u64,
+    pub offset: i64,
     /// The event's stable wire name.
     pub name: Arc<str>,
     /// The key within the topic.
-    pub key: Option<String>,
+    pub key: Option<Arc<str>>,
     /// The encoded event.
     pub data: Arc<[u8]>,
 }

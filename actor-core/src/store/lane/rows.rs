@@ -194,7 +194,7 @@ mod tests {
         let mut groups = Groups::default();
         for (item, values) in rows.iter().enumerate() {
             let origin = Origin { item, write: 0 };
-            groups.add(origin, &entities::PUT, values).expect("fits");
+            groups.add(origin, &entities::STORE, values).expect("fits");
         }
         let group = groups.in_order().next().expect("one statement");
         let row = |row: &RowWrite<'_>| (row.origin.item, row.values().cloned().collect());
@@ -221,18 +221,18 @@ mod tests {
 
     #[test]
     fn statements_run_in_rank_order_and_rows_must_fit_them() {
-        let (put, delete) = (state("a", 0, "x"), vec![Value::Int(9)]);
+        let (state, delete) = (state("a", 0, "x"), vec![Value::Int(9)]);
         let mut groups = Groups::default();
         let origin = Origin { item: 0, write: 0 };
         groups.add(origin, &mailbox::DELETE, &delete).expect("fits");
-        groups.add(origin, &entities::PUT, &put).expect("fits");
-        let short = groups.add(origin, &entities::PUT, &delete);
+        groups.add(origin, &entities::STORE, &state).expect("fits");
+        let short = groups.add(origin, &entities::STORE, &delete);
 
         assert_eq!(short.expect_err("short").kind(), StoreErrorKind::Bug);
         let names: Vec<_> = groups
             .in_order()
             .map(|group| group.statement.name())
             .collect();
-        assert_eq!(names, [entities::PUT.name(), mailbox::DELETE.name()]);
+        assert_eq!(names, [entities::STORE.name(), mailbox::DELETE.name()]);
     }
 }

@@ -1,0 +1,36 @@
+//! Every setting of an entity reaches its options; what is not set keeps its default.
+
+use std::time::Duration;
+
+use actor_core::{Entity, entity::EntityOptions, handlers};
+use serde::{Deserialize, Serialize};
+
+#[derive(Entity, Default)]
+struct ShoppingCart;
+
+#[handlers]
+impl ShoppingCart {}
+
+#[derive(Entity, Default, Serialize, Deserialize)]
+#[entity(durable, version = 2, passivate = "1500ms", mailbox = 100)]
+#[entity(key_retention = "1h", expose, kind = "basket")]
+struct Cart;
+
+#[handlers]
+impl Cart {}
+
+fn main() {
+    assert_eq!(ShoppingCart::KIND, "shopping-cart");
+    assert!(ShoppingCart::DURABLE.is_none());
+    assert_eq!(ShoppingCart::OPTIONS.passivate, EntityOptions::DEFAULT.passivate);
+    assert_eq!(ShoppingCart::OPTIONS.mailbox, EntityOptions::DEFAULT.mailbox);
+    assert_eq!(ShoppingCart::OPTIONS.key_retention, EntityOptions::DEFAULT.key_retention);
+    assert!(!ShoppingCart::OPTIONS.exposed);
+
+    assert_eq!(Cart::KIND, "basket");
+    assert_eq!(Cart::DURABLE.map(|durable| durable.version), Some(2));
+    assert_eq!(Cart::OPTIONS.passivate, Duration::from_millis(1500));
+    assert_eq!(Cart::OPTIONS.mailbox, 100);
+    assert_eq!(Cart::OPTIONS.key_retention, Duration::from_secs(3600));
+    assert!(Cart::OPTIONS.exposed);
+}
