@@ -39,7 +39,9 @@ pub(crate) fn in_child_processes(workloads: &[Workload], plan: &Plan) -> Result<
 fn in_child_process(workload: Workload, plan: &Plan) -> Result<Vec<Line>> {
     let mut command = Command::new(env::current_exe()?);
     command.args(["--child", workload.name]).stdin(Stdio::null()).stderr(Stdio::inherit());
-    let mut flag = |name: &str, value: String| drop(command.args([name, &value]));
+    let mut flag = |name: &str, value: String| {
+        command.args([name, &value]);
+    };
     flag("--seconds", plan.measured.as_secs_f64().to_string());
     flag("--warm-up", plan.warm_up.as_secs_f64().to_string());
     flag("--concurrency", plan.concurrency.to_string());

@@ -76,14 +76,14 @@ async fn durable(plan: &Plan, count: u32) -> Result<Line> {
     node.client.entity::<Account>("first").add(1).await?;
     let measure = Measure::begin();
     let callers = plan.concurrency;
-    let mut tasks = tokio::task::JoinSet::new();
+    let mut tasks = tokio::task::JoinSet::<Result<()>>::new();
     for caller in 0..callers {
         let client = node.client.clone();
         tasks.spawn(async move {
             for id in (caller..count).step_by(callers as usize) {
                 client.entity::<Account>(id).add(1).await?;
             }
-            Result::Ok(())
+            Ok(())
         });
     }
     while let Some(done) = tasks.join_next().await {

@@ -35,7 +35,7 @@ pub(crate) struct Sleeper {
 }
 
 /// How late each timer was.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lateness(Arc<Mutex<Load>>);
 
 #[handlers]
@@ -94,7 +94,7 @@ async fn schedule(
     let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
     let first = node.client.hosting().store().now_ms() + ms(lead);
     let callers = plan.concurrency.min(count).max(1);
-    let mut tasks = tokio::task::JoinSet::new();
+    let mut tasks = tokio::task::JoinSet::<Result<()>>::new();
     for caller in 0..callers {
         let (client, entities) = (node.client.clone(), plan.entities);
         tasks.spawn(async move {
@@ -102,7 +102,7 @@ async fn schedule(
                 let due = first + ms(spread * number / count);
                 client.entity::<Sleeper>(number % entities).wake(due).at(due).await?;
             }
-            Result::Ok(())
+            Ok(())
         });
     }
     while let Some(done) = tasks.join_next().await {
