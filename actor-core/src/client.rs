@@ -13,9 +13,10 @@ use crate::{
     entity::{Encoded, EntityRef, Handlers},
     error::Refusal,
     event::Event,
-    hosting::Hosting,
+    hosting::{Hosting, Role},
     id::{CallId, EntityId, EntityKey},
     mailbox::{Announcement, Effect},
+    router::RoutedCall,
     store::topics::{self, EVENTS_KEPT},
     topic::{Position, Subscribed, TopicEvent, Topics},
 };
@@ -44,8 +45,10 @@ pub struct Invocation {
     pub id: EntityId,
     /// The method's wire name.
     pub method: Arc<str>,
-    /// How `args` are written and the outcome is wanted.
+    /// How `args` are written.
     pub codec: Codec,
+    /// How the outcome is wanted.
+    pub reply: Codec,
     /// The object of named arguments; empty means no arguments.
     pub args: Vec<u8>,
     /// The identity of the call, if its repeats must count once.
@@ -74,6 +77,7 @@ impl Invocation {
             id: EntityId::new(id),
             method: method.as_ref().into(),
             codec: Codec::Json,
+            reply: Codec::Json,
             args: Vec::new(),
             call: None,
             timeout: CALL_TIMEOUT,
@@ -81,10 +85,17 @@ impl Invocation {
         }
     }
 
-    /// Sets the arguments, written in `codec`.
+    /// Sets the arguments, written in `codec`; the outcome is wanted in the same.
     #[must_use]
     pub fn args(mut self, codec: Codec, args: Vec<u8>) -> Self {
-        (self.codec, self.args) = (codec, args);
+        (self.codec, self.reply, self.args) = (codec, codec, args);
+        self
+    }
+
+    /// Asks for the outcome in another codec than the arguments are written in.
+    #[must_use]
+    pub fn reply_in(mut self, codec: Codec) -> Self {
+        self.reply = codec;
         self
     }
 
@@ -152,7 +163,7 @@ impl Client {
         }
     }
 
-    /// Makes a call by name. The outcome's bytes are in the invocation's codec.
+    /// Makes a call by name. The outcome's bytes are in the invocation's `reply` codec.
     ///
     /// # Errors
     /// Every [`Refusal`]; the handler's own error is an `Ok` with [`Encoded::ok`] false.
@@ -161,7 +172,40 @@ impl Client {
     /// Dropping the future abandons the answer, not the work.
     pub async fn invoke(&self, invocation: Invocation) -> Result<Encoded, Refusal> {
         let hosted = self.hosting.hosted(&invocation.kind)?.clone();
-        hosted.invoke(self.clone(), invocation).await
+        match self
+            .hosting
+            .route(&invocation.kind, invocation.id.as_str())
+            .cloned()
+        {
+            Some(router) => router.invoke(self.routed(invocation, hosted.role())?).await,
+            None => hosted.invoke(self.clone(), invocation).await,
+        }
+    }
+
+    /// Prepares a call for another node: cycle check, identity, what is left of its time.
+    pub(crate) fn routed(
+        &self,
+        mut invocation: Invocation,
+        role: Role,
+    ) -> Result<RoutedCall, Refusal> {
+        if !invocation.id.is_valid() {
+            return Err(Refusal::Decode("an entity id has 1 to 512 bytes".into()));
+        }
+        if let Some(origin) = &self.origin {
+            if let Some(path) = origin.cycle(&invocation.kind, invocation.id.as_str()) {
+                return Err(Refusal::Cycle(path.into()));
+            }
+            if invocation.call.is_none() && origin.derives {
+                invocation.call = Some(origin.next_id());
+            }
+        }
+        let deadline = self.hosting.deadline(invocation.timeout);
+        Ok(RoutedCall {
+            invocation,
+            role,
+            deadline,
+            request: self.request.clone(),
+        })
     }
 
     /// Announces an event once it is stored; inside a durable handler, with the handler's commit.

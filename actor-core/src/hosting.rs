@@ -33,6 +33,7 @@ use crate::{
     id::{CallIds, EntityId, Epoch, ShardId},
     mailbox::MailboxRow,
     meter::Meter,
+    router::{Probe, Router},
     shards::Shards,
     store::{Store, lane::Lanes},
     timers::Timers,
@@ -130,9 +131,15 @@ pub struct Hosting {
     residents_max: usize,
     activations: AtomicU64,
     draining: AtomicBool,
+    /// Rows stay in SQL for want of room.
+    held: AtomicBool,
+    /// Rows that stayed in SQL may fit now.
+    room: tokio::sync::Notify,
     /// Rows up to this one were found after an unclean end of the former life.
     suspect_up_to: i64,
     tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
+    router: Option<Arc<dyn Router>>,
+    probe: Option<Arc<dyn Probe>>,
 }
 
 impl Hosting {
@@ -240,6 +247,22 @@ impl Hosting {
             })
     }
 
+    /// Returns the way to an entity whose shard another node owns; `None` if it is here, or there is
+    /// no way to other nodes.
+    pub fn route(&self, kind: &str, id: &str) -> Option<&Arc<dyn Router>> {
+        let router = self.router.as_ref()?;
+        let here = self.shards.epoch(self.shard_of(kind, id)).is_some();
+        (!here).then_some(router)
+    }
+
+    /// Passes a point of interest, such as the end of a step that is not journaled yet. Completes at
+    /// once except in a simulation that crashes the node there.
+    pub async fn pass(&self, point: &str) {
+        if let Some(probe) = &self.probe {
+            probe.reached(point).await;
+        }
+    }
+
     /// Returns a number no other activation on this node has.
     pub fn next_activation(&self) -> u64 {
         self.activations.fetch_add(1, Ordering::Relaxed)
@@ -328,6 +351,11 @@ impl Hosting {
         let cell = crate::supervise::shard_supervisor(shard, self.root.clone())?;
         supervisors.insert(shard, cell.clone());
         Ok(cell)
+    }
+
+    /// Returns the supervisor of everything on this node; what is linked to it ends with the node.
+    pub fn root(&self) -> &ActorCell {
+        &self.root
     }
 
     /// Says whether rows up to `seq` may have killed the node's former life.

@@ -18,6 +18,7 @@ pub mod topic;
 
 pub mod hosting;
 pub mod meter;
+pub mod router;
 mod supervise;
 mod telemetry;
 pub mod timers;

@@ -187,3 +187,13 @@ pub enum Effect {
     /// An event.
     Announce(Announcement),
 }
+
+impl Effect {
+    /// Returns what decides the shard: the target's kind and id, or the topic.
+    pub fn target(&self) -> (&str, &str) {
+        match self {
+            Self::Send(message) => (&message.kind, message.id.as_str()),
+            Self::Announce(announcement) => ("topic", &announcement.topic),
+        }
+    }
+}

@@ -80,8 +80,9 @@ impl Timers {
                 let now = clock.now();
                 match due.rows.first_key_value().map(|((at, _), _)| *at) {
                     Some(at) if at <= now => {
-                        let (_, row) = due.rows.pop_first().expect("the first was just seen");
+                        let (_, mut row) = due.rows.pop_first().expect("the first was just seen");
                         due.times.remove(&row.seq);
+                        row.due_in = Duration::ZERO;
                         return (now - at, row);
                     }
                     first => first,

@@ -19,11 +19,11 @@ use super::{
     slot::Shared,
 };
 use crate::{
-    client::{CALL_TIMEOUT, Client},
+    client::{CALL_TIMEOUT, Client, Invocation, Mode},
     clock::Instant,
     codec::Codec,
     error::{CallError, Refusal},
-    hosting::{AlarmGuard, gone},
+    hosting::{AlarmGuard, Answer, Hosted as _, gone},
     id::{CallId, EntityId},
     mailbox::{Due, Effect, StoredMessage},
 };
@@ -217,6 +217,8 @@ enum State<K: Handlers> {
     Unsent(Option<K::Args>),
     Waiting(oneshot::Receiver<TypedReply<K>>, Option<(Shared<K>, u64)>),
     Pausing(Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>),
+    /// On its way to another node, which runs the method with this index.
+    Routed(usize, Answer),
 }
 
 // Nothing in here is pinned in place: receivers and boxed futures move freely.
@@ -226,6 +228,19 @@ impl<K: Handlers, T, E> CallFuture<'_, K, T, E> {
     fn send(&mut self, args: K::Args) -> Result<(), Refusal> {
         let directory = self.target.directory.as_ref().map_err(Clone::clone)?;
         let client = &self.target.client;
+        if let Some(router) = client.hosting.route(K::KIND, self.target.id.as_str()) {
+            let method = K::method(&args);
+            let mut invocation = client.invocation::<K>(&self.target.id, &args, Mode::Call)?;
+            invocation.call = self.again.as_ref().map(|(_, _, id)| *id).or(self.call);
+            invocation.timeout = self
+                .deadline
+                .saturating_duration_since(client.hosting.now());
+            let call = client.routed(invocation, directory.role())?;
+            self.state = State::Routed(method, router.invoke(call));
+            // Whoever routes it also repeats it.
+            self.again = None;
+            return Ok(());
+        }
         let (sender, receiver) = oneshot::channel();
         let reply = Reply::Typed(sender);
         let known = self.again.as_ref().map(|(_, _, id)| *id).or(self.call);
@@ -272,6 +287,10 @@ impl<K: Handlers, T, E> CallFuture<'_, K, T, E> {
                 self.alarm.arm(self.deadline, cx.waker());
                 Poll::Pending
             }
+            State::Routed(method, answer) => answer.as_mut().poll(cx).map(|answer| {
+                let outcome = K::decode_outcome(*method, Codec::Msgpack, &answer?);
+                outcome.map(Some).map_err(unwritable)
+            }),
             State::Pausing(pause) => match pause.as_mut().poll(cx) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Err(refusal)) => {
@@ -369,10 +388,29 @@ impl Client {
             let message = self.message::<K>(id, &args, call)?;
             return self.send(message).await;
         }
+        if let Some(router) = self.hosting.route(K::KIND, id.as_str()).cloned() {
+            let mut invocation = self.invocation::<K>(id, &args, Mode::Cast)?;
+            invocation.call = call;
+            let routed = self.routed(invocation, directory.role())?;
+            return router.invoke(routed).await.map(drop);
+        }
         self.accepting()?;
         let mut delivery = Delivery::new(args, Reply::Nobody);
         delivery.request.clone_from(&self.request);
         directory.admit(&self.hosting, id, delivery).map(drop)
+    }
+
+    /// Writes a typed call down for another node.
+    fn invocation<K: Handlers>(
+        &self,
+        id: &EntityId,
+        args: &K::Args,
+        mode: Mode,
+    ) -> Result<Invocation, Refusal> {
+        let bytes = K::encode_args(args, Codec::Msgpack).map_err(unwritable)?;
+        let mut invocation = Invocation::new(K::KIND, id, K::METHODS[K::method(args)].name);
+        invocation.mode = mode;
+        Ok(invocation.args(Codec::Msgpack, bytes))
     }
 
     /// Writes a message down.

@@ -12,6 +12,7 @@ use super::{
     directory::Directory,
     host::{Activation, from_row},
     slot::{Settled, Shared},
+    snapshot::{self, Unknown},
 };
 use crate::{
     codec::Codec,
@@ -69,7 +70,7 @@ impl<K: Handlers> Activation<K> {
         if K::METHODS[delivery.method].writes {
             if ok {
                 let entity = self.entity.as_ref().expect("it just ran");
-                match (durable.save)(entity) {
+                match snapshot::save(durable, entity, &self.unknown) {
                     Ok(bytes) if bytes.len() > STATE_BYTES_MAX => {
                         let size = format!("the state has {} bytes", bytes.len());
                         return self.undo(delivery, Refusal::TooLarge(size.into()));
@@ -282,16 +283,17 @@ impl<K: Handlers> Activation<K> {
     async fn loaded(&mut self, row: Option<StateRow>, stored: Vec<mailbox::Message>) {
         if let Some(durable) = &K::DURABLE {
             let state = match &row {
-                None => Ok(K::create()),
+                None => Ok((K::create(), Unknown::default())),
                 Some(row) if row.shape > durable.version => Err(format!(
                     "it has version {}, this program knows {}",
                     row.shape, durable.version
                 )),
-                Some(row) => (durable.load)(&row.state).map_err(|error| error.to_string()),
+                Some(row) => snapshot::load(durable, &row.state).map_err(|error| error.to_string()),
             };
             match state {
-                Ok(state) => {
+                Ok((state, unknown)) => {
                     self.entity = Some(state);
+                    self.unknown = unknown;
                     self.version = row.as_ref().map_or(0, |row| row.version);
                     self.accepted = row.map_or_else(Arc::default, |row| row.state.into());
                 }

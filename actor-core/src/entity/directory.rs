@@ -173,7 +173,7 @@ impl<K: Handlers> Directory<K> {
         loop {
             let args = Self::decode(method, invocation.codec, &invocation.args)?;
             let (sender, receiver) = oneshot::channel();
-            let reply = Reply::Wire(invocation.codec, sender);
+            let reply = Reply::Wire(invocation.reply, sender);
             let delivery = client.delivery::<K>(
                 &invocation.id,
                 args,

@@ -18,6 +18,7 @@ use super::{
     delivery::{Delivery, Reply, RowTag},
     directory::Directory,
     slot::{Next, Settled, Shared},
+    snapshot::Unknown,
 };
 use crate::{
     context::Ctx, error::Refusal, hosting::Hosting, id::Epoch, mailbox::MailboxRow,
@@ -51,6 +52,8 @@ pub(crate) struct Activation<K: Handlers> {
     pub(super) entity: Option<K>,
     /// The state's bytes after the last accepted message, committed or in flight.
     pub(super) accepted: Arc<[u8]>,
+    /// What the stored state holds beyond the entity's type.
+    pub(super) unknown: Unknown,
     /// The version of the last accepted state.
     pub(super) version: u64,
     pub(super) lane_activation: u64,
@@ -74,6 +77,7 @@ pub(super) fn spawn<K: Handlers>(
         slot: slot.clone(),
         entity: None,
         accepted: Arc::default(),
+        unknown: Unknown::default(),
         version: 0,
         lane_activation: slot.activation,
         epoch: hosting.epoch(slot.shard)?,
@@ -112,7 +116,10 @@ impl<K: Handlers> Actor for EntityHost<K> {
         for _ in 0..BATCH {
             let now = activation.hosting.now();
             match activation.slot.next(now) {
-                Next::Wait => return Ok(()),
+                Next::Wait => {
+                    activation.hosting.became_idle();
+                    return Ok(());
+                }
                 Next::Stop => {
                     myself.stop(None);
                     return Ok(());

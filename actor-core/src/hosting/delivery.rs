@@ -1,7 +1,10 @@
 //! Stored messages on their way: from a commit or the poll to their activation, from a failed
 //! handler back to SQL or to the dead letters.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::sync::oneshot;
 
@@ -93,10 +96,19 @@ impl Hosting {
 
     /// Stores what is sent outside any handler; returns an announcement's position.
     pub async fn commit_effect(self: &Arc<Self>, effect: Effect) -> Result<Position, Refusal> {
-        let (kind, id): (&str, &str) = match &effect {
-            Effect::Send(message) => (&message.kind, message.id.as_str()),
-            Effect::Announce(announcement) => ("topic", &announcement.topic),
-        };
+        let (kind, id) = effect.target();
+        match self.route(kind, id) {
+            Some(router) => router.commit(effect).await,
+            None => self.commit_here(effect).await,
+        }
+    }
+
+    /// Stores what is sent outside any handler, as the owner of its target's shard.
+    ///
+    /// # Errors
+    /// `Unavailable` if it is not the owner; what the store answers otherwise.
+    pub async fn commit_here(self: &Arc<Self>, effect: Effect) -> Result<Position, Refusal> {
+        let (kind, id) = effect.target();
         let shard = self.shard_of(kind, id);
         let topic = match &effect {
             Effect::Announce(announcement) => Some(announcement.topic.clone()),
@@ -172,10 +184,21 @@ impl Hosting {
         let Some(hosted) = self.kinds.get(&*row.message.kind) else {
             return; // Held until the kind is hosted here.
         };
-        let delivered = hosted.clone().deliver(self, &row);
-        if let Err(error @ (Refusal::Decode(_) | Refusal::NotHosted(_))) = delivered {
-            let shard = self.shard_of(&row.message.kind, row.message.id.as_str());
-            self.bury_row(shard, row.seq, &error.to_string());
+        match hosted.clone().deliver(self, &row) {
+            Ok(()) => {}
+            Err(error @ (Refusal::Decode(_) | Refusal::NotHosted(_))) => {
+                let shard = self.shard_of(&row.message.kind, row.message.id.as_str());
+                self.bury_row(shard, row.seq, &error.to_string());
+            }
+            // No room: it stays in SQL until an activation becomes idle.
+            Err(_) => self.held.store(true, Ordering::Relaxed),
+        }
+    }
+
+    /// An activation became idle: rows that found no room are tried again.
+    pub(crate) fn became_idle(&self) {
+        if self.held.load(Ordering::Relaxed) && self.held.swap(false, Ordering::Relaxed) {
+            self.room.notify_one();
         }
     }
 
@@ -279,7 +302,7 @@ impl Hosting {
     }
 
     /// Brings the timers of the next minute into memory.
-    async fn refill(self: &Arc<Self>) -> Result<(), StoreError> {
+    pub(super) async fn refill(self: &Arc<Self>) -> Result<(), StoreError> {
         let shards = self.owned();
         let rows = self.store.read("next timers", move |connection| {
             Box::pin(async move {
@@ -302,7 +325,12 @@ impl Hosting {
             }
             first_pass &= after > 0;
             if !first_pass {
-                self.clock.sleep(self.rng.jitter(POLL_EVERY, 20)).await;
+                tokio::select! {
+                    biased;
+                    // Both only wait; neither loses anything when dropped.
+                    () = self.room.notified() => {}
+                    () = self.clock.sleep(self.rng.jitter(POLL_EVERY, 20)) => {}
+                }
             }
         }
     }

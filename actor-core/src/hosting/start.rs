@@ -17,10 +17,11 @@ use super::{Hosting, residency::RESIDENTS_MAX};
 use crate::{
     clock::{Clock, Rng},
     component::Registry,
-    id::CallIds,
+    id::{CallIds, ShardId},
+    router::{Probe, Router},
     shards::Shards,
     store::{
-        Store,
+        Store, StoreError,
         lane::{Announced, LaneConfig, Lanes},
     },
     supervise::NodeSupervisor,
@@ -73,6 +74,13 @@ pub struct HostingConfig {
     pub former_life_unclean: bool,
     /// Activations in memory; default 100 000, at least 1.
     pub residents_max: usize,
+    /// Whether it runs what it hosts: reads stored messages, fires timers, sweeps. A program that
+    /// only calls the nodes of a cluster does not. Default: true.
+    pub serves: bool,
+    /// The way to shards of other nodes. Default: none.
+    pub router: Option<Arc<dyn Router>>,
+    /// Who is told about points of interest. Default: nobody.
+    pub probe: Option<Arc<dyn Probe>>,
 }
 
 impl HostingConfig {
@@ -86,6 +94,9 @@ impl HostingConfig {
             rng: Rng::from_system(),
             former_life_unclean: false,
             residents_max: RESIDENTS_MAX,
+            serves: true,
+            router: None,
+            probe: None,
         }
     }
 }
@@ -128,8 +139,12 @@ impl Hosting {
             residents_max: config.residents_max.max(1),
             activations: AtomicU64::new(1),
             draining: AtomicBool::new(false),
+            held: AtomicBool::new(false),
+            room: tokio::sync::Notify::new(),
             suspect_up_to,
             tasks: Mutex::default(),
+            router: config.router,
+            probe: config.probe,
             store: config.store.clone(),
             rng: config.rng.clone(),
         });
@@ -149,10 +164,12 @@ impl Hosting {
         }
         let wheel = hosting.wheel.clone();
         hosting.own(tokio::spawn(async move { wheel.run().await }));
-        hosting.own(tokio::spawn(hosting.clone().keep_polling()));
-        hosting.own(tokio::spawn(hosting.clone().keep_refilling()));
-        hosting.own(tokio::spawn(hosting.clone().keep_firing()));
-        hosting.own(tokio::spawn(hosting.clone().keep_sweeping()));
+        if config.serves {
+            hosting.own(tokio::spawn(hosting.clone().keep_polling()));
+            hosting.own(tokio::spawn(hosting.clone().keep_refilling()));
+            hosting.own(tokio::spawn(hosting.clone().keep_firing()));
+            hosting.own(tokio::spawn(hosting.clone().keep_sweeping()));
+        }
         Ok(hosting)
     }
 
@@ -179,6 +196,23 @@ impl Hosting {
                 return busy;
             }
             self.clock.sleep(DRAIN_STEP).await;
+        }
+    }
+
+    /// Reads what the shards that were just won have waiting: due messages and near timers.
+    ///
+    /// # Errors
+    /// When the store does not answer; the next poll finds them then.
+    pub async fn take_up(self: &Arc<Self>) -> Result<(), StoreError> {
+        self.poll(0).await?;
+        self.refill().await
+    }
+
+    /// Ends what runs in a shard that this node owns no more; queued calls are sent on by whoever
+    /// made them.
+    pub fn give_up(&self, shard: ShardId) {
+        for hosted in self.kinds.values() {
+            hosted.stop_shard(Some(shard));
         }
     }
 

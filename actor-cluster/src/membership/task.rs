@@ -1,0 +1,215 @@
+//! Keeps the lease and balances the shards of one life of a node.
+//!
+//! Two tasks, so that a slow balance never delays a renewal. Not used where an operating system lock
+//! stands for the node's life.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use actor_core::{
+    clock::{Clock, Instant},
+    hosting::Hosting,
+    id::{Incarnation, NodeId, ShardId},
+    store::{
+        StoreError,
+        nodes::{self, NodeRow, NodeState},
+        ownership::{self, ShardRow},
+    },
+};
+use tokio::sync::watch;
+
+use super::{Action, Event, Lease, Terms, step};
+use crate::{node::Phase, shard::placement};
+
+/// What the tasks of one life work on.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub(crate) hosting: Arc<Hosting>,
+    pub(crate) terms: Terms,
+    pub(crate) phase: watch::Sender<Phase>,
+}
+
+/// What the database says about who is there and who owns what.
+struct Map {
+    nodes: Vec<NodeRow>,
+    shards: Vec<ShardRow>,
+}
+
+impl Member {
+    /// Renews the lease until it is lost; then stops everything the node serves.
+    pub(crate) async fn keep_lease(self, registered: Instant) {
+        let mut lease = Lease::registered(registered, self.terms);
+        let mut renewal = None;
+        while let Some(wake_at) = lease.wake_at() {
+            let event = match &mut renewal {
+                None => {
+                    Clock.sleep_until(wake_at).await;
+                    Event::Tick
+                }
+                // The renewal goes on in its own task whichever arm wins; it is polled again.
+                Some(answer) => tokio::select! {
+                    biased;
+                    event = answer => {
+                        renewal = None;
+                        event
+                    }
+                    () = Clock.sleep_until(wake_at) => Event::Tick,
+                },
+            };
+            let (next, action) = step(lease, event, Clock.now(), self.terms);
+            lease = next;
+            match action {
+                Action::Wait => {}
+                Action::Renew => renewal = Some(Box::pin(self.clone().renew())),
+                Action::Extend(until) => self.hosting.shards().extend_lease(until),
+                Action::DropEverything(loss) => {
+                    tracing::error!(node = %self.node(), %loss, "the node stops serving");
+                    self.hosting.shards().revoke_all();
+                    self.phase.send_replace(Phase::Lost(loss));
+                    self.hosting.stop().await;
+                }
+            }
+        }
+    }
+
+    async fn renew(self) -> Event {
+        let sent = Clock.now();
+        let (node, life, ttl) = (self.node().clone(), self.incarnation(), self.terms.ttl);
+        let renewed = self.hosting.store().write("renew lease", move |c| {
+            Box::pin(async move { nodes::renew(c, &node, life, ttl).await })
+        });
+        let renewed = renewed.await;
+        let took = Clock.now().saturating_duration_since(sent);
+        metrics::histogram!("actor_lease_renewal_duration").record(took.as_secs_f64());
+        match renewed {
+            Ok(Some(_)) => Event::Renewed { sent },
+            Ok(None) => Event::Refused,
+            Err(error) => {
+                tracing::warn!(%error, "the lease could not be renewed");
+                Event::Failed
+            }
+        }
+    }
+
+    /// Takes and gives up shards as nodes come and go, until the node leaves.
+    pub(crate) async fn keep_balance(self) {
+        loop {
+            let pause = self.hosting.rng().jitter(self.terms.renew_every(), 20);
+            Clock.sleep(pause).await;
+            if *self.phase.borrow() != Phase::Ready {
+                return;
+            }
+            if let Err(error) = self.balance().await {
+                tracing::warn!(%error, "the shards could not be balanced");
+            }
+        }
+    }
+
+    /// Does one round of balancing; says what the node owns then.
+    pub(crate) async fn balance(&self) -> Result<(), StoreError> {
+        let map = self.read_map().await?;
+        let live = live(&map.nodes);
+        let rows: Vec<_> = map.shards.iter().map(|row| row.owner.clone()).collect();
+        let mut won = self.reconcile(&map.shards);
+        let moves = placement::moves(self.node(), &live, &rows);
+        self.give_up(moves.give_up).await?;
+        won |= self.take(moves.take).await?;
+        if won {
+            self.hosting.take_up().await?;
+        }
+        Ok(())
+    }
+
+    /// Makes memory agree with the rows: the answer to a takeover may have been lost, and another
+    /// node may have taken what this one thinks it owns. Says whether anything was won.
+    fn reconcile(&self, rows: &[ShardRow]) -> bool {
+        let (shards, me) = (
+            self.hosting.shards(),
+            (self.node().clone(), self.incarnation()),
+        );
+        let mut won = false;
+        for row in rows {
+            let (mine, known) = (row.owner.as_ref() == Some(&me), shards.epoch(row.shard));
+            match (mine, known) {
+                (true, None) => {
+                    shards.grant(row.shard, row.epoch);
+                    won = true;
+                }
+                (false, Some(epoch)) if shards.revoke_epoch(row.shard, epoch) => {
+                    self.hosting.give_up(row.shard);
+                }
+                _ => {}
+            }
+        }
+        won
+    }
+
+    async fn give_up(&self, lost: Vec<ShardId>) -> Result<(), StoreError> {
+        if lost.is_empty() {
+            return Ok(());
+        }
+        for shard in &lost {
+            // Memory first: from here on nothing new begins in the shard. What is with the lanes is
+            // stored before the release, or fenced after it.
+            self.hosting.shards().revoke(*shard);
+            self.hosting.give_up(*shard);
+        }
+        metrics::counter!("actor_handoffs_total").increment(lost.len() as u64);
+        let (node, life) = (self.node().clone(), self.incarnation());
+        let released = self.hosting.store().write("release shards", move |c| {
+            Box::pin(async move { ownership::release(c, &lost, &node, life).await })
+        });
+        released.await.map(drop)
+    }
+
+    async fn take(&self, free: Vec<ShardId>) -> Result<bool, StoreError> {
+        if free.is_empty() {
+            return Ok(false);
+        }
+        let (node, life, ttl) = (self.node().clone(), self.incarnation(), self.terms.ttl);
+        let taken = self.hosting.store().write("take shards", move |c| {
+            Box::pin(async move { ownership::take(c, &free, &node, life, ttl).await })
+        });
+        let taken = taken.await?;
+        for taken in &taken {
+            self.hosting.shards().grant(taken.shard, taken.epoch);
+        }
+        Ok(!taken.is_empty())
+    }
+
+    async fn read_map(&self) -> Result<Map, StoreError> {
+        let ttl = self.terms.ttl;
+        let read = self.hosting.store().read("shard map", move |c| {
+            Box::pin(async move {
+                let nodes = nodes::list(c, ttl).await?;
+                Ok(Map {
+                    nodes,
+                    shards: ownership::list(c).await?,
+                })
+            })
+        });
+        read.await
+    }
+
+    /// Returns how many nodes are up by the database's judgement.
+    pub(crate) async fn count_live(&self) -> Result<usize, StoreError> {
+        Ok(live(&self.read_map().await?.nodes).len())
+    }
+
+    fn node(&self) -> &NodeId {
+        self.hosting.shards().node()
+    }
+
+    fn incarnation(&self) -> Incarnation {
+        self.hosting.shards().incarnation()
+    }
+}
+
+/// Returns the nodes that may own shards, with their present lives.
+fn live(nodes: &[NodeRow]) -> BTreeMap<NodeId, Incarnation> {
+    let up = |row: &&NodeRow| row.state == NodeState::Up && !row.lease_left.is_zero();
+    nodes
+        .iter()
+        .filter(up)
+        .map(|row| (row.node.clone(), row.incarnation))
+        .collect()
+}

@@ -1,0 +1,318 @@
+//! A node: one process that hosts kinds, and the way to reach them.
+//!
+//! ```
+//! # use actor_cluster::Node;
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), actor_cluster::StartError> {
+//! let node = Node::builder().database_url("sqlite::memory:").start().await?;
+//! let client = node.client(); // reaches the entities of all nodes
+//! # drop(client);
+//! node.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod config;
+pub mod error;
+mod logging;
+pub(crate) mod start;
+
+use std::{
+    any::Any,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use actor_core::{
+    Client,
+    component::{Component, Registry},
+    hosting::{Hosting, Resources},
+    id::{Incarnation, NodeId},
+    store::{
+        Store,
+        lock::FileLock,
+        nodes::{leave, set_draining},
+        ownership::release,
+    },
+};
+use tokio::{
+    sync::{OnceCell, watch},
+    task::JoinHandle,
+};
+
+use self::start::{Environment, Parts};
+pub use self::{
+    config::{HasSettings, LogFormat, Secret, SettingError, Settings, parse_or_exit},
+    error::{StartError, StartErrorKind},
+};
+use crate::membership::Loss;
+
+/// A running node. Cheap to clone; it runs until [`Node::shutdown`].
+#[derive(Clone, Debug)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    settings: Settings,
+    hosting: Arc<Hosting>,
+    /// The store, if the node opened it and closes it.
+    store: Option<Store>,
+    /// Held until the store is closed.
+    lock: Mutex<Option<FileLock>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    phase: watch::Sender<Phase>,
+    left: OnceCell<Stopped>,
+}
+
+/// Where a node is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It serves.
+    Ready,
+    /// It lets work end and takes none.
+    Draining,
+    /// It ended in order.
+    Stopped,
+    /// It lost its lease and serves nothing any more; its program should end and start again.
+    Lost(Loss),
+}
+
+/// How a node stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stopped {
+    /// Messages that were still running or queued when the drain timed out; 0 is a clean end.
+    pub unfinished: usize,
+}
+
+/// Gathers what a node needs.
+#[derive(Debug)]
+#[must_use = "a node begins with `start`"]
+pub struct NodeBuilder {
+    parts: Parts,
+}
+
+impl Node {
+    /// Begins a node with the default settings, whatever the environment says.
+    pub fn builder() -> NodeBuilder {
+        let parts = Parts {
+            settings: Settings::default(),
+            registry: Registry::default(),
+            resources: Resources::default(),
+            residents_max: None,
+            environment: Environment::default(),
+        };
+        NodeBuilder { parts }
+    }
+
+    /// Begins a node with the settings of the environment.
+    ///
+    /// # Errors
+    /// When a variable has a value that is not accepted.
+    pub fn from_env() -> Result<NodeBuilder, SettingError> {
+        Ok(Self::builder().settings(Settings::from_env()?))
+    }
+
+    /// Returns a client of this node.
+    pub fn client(&self) -> Client {
+        Client::new(self.inner.hosting.clone())
+    }
+
+    /// Returns the part that runs kinds, for gateways and dashboards.
+    pub fn hosting(&self) -> &Arc<Hosting> {
+        &self.inner.hosting
+    }
+
+    /// Returns the node's name.
+    pub fn name(&self) -> &NodeId {
+        self.inner.hosting.shards().node()
+    }
+
+    /// Returns which life of the node this is.
+    pub fn incarnation(&self) -> Incarnation {
+        self.inner.hosting.shards().incarnation()
+    }
+
+    /// Returns the settings it was started with.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// Returns where the node is in its life.
+    pub fn phase(&self) -> Phase {
+        *self.inner.phase.borrow()
+    }
+
+    /// Says whether it takes work: readiness for a load balancer.
+    pub fn is_ready(&self) -> bool {
+        self.phase() == Phase::Ready
+    }
+
+    /// Waits until the node serves nothing any more: stopped, or its lease lost.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn ended(&self) -> Phase {
+        let mut phase = self.inner.phase.subscribe();
+        let over = |phase: &Phase| matches!(phase, Phase::Stopped | Phase::Lost(_));
+        match phase.wait_for(over).await {
+            Ok(phase) => *phase,
+            // The sender lives in the node itself.
+            Err(_) => Phase::Stopped,
+        }
+    }
+
+    /// Says it is not ready, refuses new work and waits until what runs has ended, at most
+    /// `ACTOR_DRAIN_TIMEOUT`. Returns how many messages were left.
+    pub async fn drain(&self) -> usize {
+        let was = self.inner.phase.send_if_modified(|phase| {
+            let ready = *phase == Phase::Ready;
+            if ready {
+                *phase = Phase::Draining;
+            }
+            ready
+        });
+        if was && let Err(error) = self.say_draining().await {
+            // Only peers that place shards miss it; the drain goes on.
+            tracing::warn!(%error, "the drain could not be announced");
+        }
+        self.inner
+            .hosting
+            .drain(self.inner.settings.drain_timeout)
+            .await
+    }
+
+    /// Drains, gives up its shards, says that it left and closes the database. A second call waits
+    /// for the first.
+    ///
+    /// # Cancel safety
+    /// A shutdown that is dropped half-way goes on with the next call; nothing durable is lost.
+    pub async fn shutdown(&self) -> Stopped {
+        *self.inner.left.get_or_init(|| self.stop()).await
+    }
+
+    async fn stop(&self) -> Stopped {
+        let lost = matches!(self.phase(), Phase::Lost(_));
+        let unfinished = if lost { 0 } else { self.drain().await };
+        self.inner.hosting.stop().await;
+        for task in self.tasks().drain(..) {
+            // Their SQL runs in jobs of its own and ends.
+            task.abort();
+        }
+        if !lost && let Err(error) = self.leave().await {
+            tracing::warn!(%error, "the node could not say that it left");
+        }
+        if let Some(store) = &self.inner.store
+            && let Err(error) = store.close().await
+        {
+            tracing::warn!(%error, "the database could not be closed in order");
+        }
+        drop(
+            self.inner
+                .lock
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+        self.inner.phase.send_replace(Phase::Stopped);
+        tracing::info!(node = %self.name(), unfinished, "the node stopped");
+        Stopped { unfinished }
+    }
+
+    async fn say_draining(&self) -> Result<(), actor_core::store::StoreError> {
+        let (node, life) = (self.name().clone(), self.incarnation());
+        let said = self.inner.hosting.store().write("say draining", move |c| {
+            Box::pin(async move { set_draining(c, &node, life, true).await })
+        });
+        said.await.map(drop)
+    }
+
+    async fn leave(&self) -> Result<(), actor_core::store::StoreError> {
+        let (node, life) = (self.name().clone(), self.incarnation());
+        let shards = self.inner.hosting.shards();
+        let owned: Vec<_> = shards.owned().into_iter().map(|(shard, _)| shard).collect();
+        shards.revoke_all();
+        let left = self.inner.hosting.store().write("leave", move |c| {
+            Box::pin(async move {
+                release(c, &owned, &node, life).await?;
+                leave(c, &node, life).await
+            })
+        });
+        left.await.map(drop)
+    }
+
+    fn own(&self, task: JoinHandle<()>) {
+        self.tasks().push(task);
+    }
+
+    fn tasks(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.inner
+            .tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl NodeBuilder {
+    /// Uses these settings.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.parts.settings = settings;
+        self
+    }
+
+    /// Uses this database: `sqlite://PATH`, or `sqlite::memory:` for tests.
+    pub fn database_url(mut self, url: impl Into<String>) -> Self {
+        self.parts.settings.database_url = url.into();
+        self
+    }
+
+    /// Gives handlers a value; they reach it by its type with `ctx.resource::<T>()`.
+    pub fn provide<T: Any + Send + Sync>(mut self, value: T) -> Self {
+        self.parts.resources.insert(value);
+        self
+    }
+
+    /// Hosts a kind, or a tuple of kinds.
+    pub fn host<C: Component>(mut self) -> Self {
+        C::install(&mut self.parts.registry);
+        self
+    }
+
+    /// Keeps at most this many activations in memory; default 100 000. Above it idle ones leave, and
+    /// if none is idle, calls that need one more end as `Overloaded`.
+    pub fn residents_max(mut self, most: usize) -> Self {
+        self.parts.residents_max = Some(most);
+        self
+    }
+
+    /// Starts the node; it serves when this returns.
+    ///
+    /// # Errors
+    /// One line that says what has to change; a program should end with
+    /// [`StartError::exit_code`].
+    pub async fn start(self) -> Result<Node, StartError> {
+        start::start(self.parts).await
+    }
+
+    /// Starts the node; prints why it cannot and ends the program.
+    pub async fn start_or_exit(self) -> Node {
+        match self.start().await {
+            Ok(node) => node,
+            Err(error) => error.exit(),
+        }
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn environment(mut self, environment: Environment) -> Self {
+        self.parts.environment = environment;
+        self
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn kinds(mut self, install: fn(&mut Registry), resources: Resources) -> Self {
+        install(&mut self.parts.registry);
+        self.parts.resources = resources;
+        self
+    }
+}

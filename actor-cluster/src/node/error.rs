@@ -1,0 +1,113 @@
+//! Why a node did not start.
+
+use std::{error::Error, fmt};
+
+use actor_core::{
+    Failure,
+    store::{StoreError, StoreErrorKind, lock::LockError},
+};
+
+use super::config::SettingError;
+
+/// Why a node did not start, in one line.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct StartError {
+    kind: StartErrorKind,
+    message: Box<str>,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// What has to change before the node can start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartErrorKind {
+    /// A setting has a value that is not accepted, or not by this database.
+    Setting,
+    /// Another process uses the database file.
+    Held,
+    /// The database cannot be opened, read or written.
+    Store,
+    /// The program's own wiring is wrong, such as two kinds of one name.
+    Wiring,
+}
+
+impl StartError {
+    /// Returns what has to change.
+    pub fn kind(&self) -> StartErrorKind {
+        self.kind
+    }
+
+    /// Returns the code a program should end with: 2 when the way it was started is wrong.
+    pub fn exit_code(&self) -> i32 {
+        match self.kind {
+            StartErrorKind::Setting | StartErrorKind::Held | StartErrorKind::Store => 2,
+            StartErrorKind::Wiring => 1,
+        }
+    }
+
+    /// Prints the line to standard error and ends the program.
+    pub fn exit(&self) -> ! {
+        super::config::exit(self, self.exit_code())
+    }
+
+    fn new(
+        kind: StartErrorKind,
+        message: impl fmt::Display,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self {
+            kind,
+            message: message.to_string().into(),
+            source: Some(source.into()),
+        }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for StartError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().and_then(Error::source)
+    }
+}
+
+impl From<SettingError> for StartError {
+    fn from(error: SettingError) -> Self {
+        Self::new(StartErrorKind::Setting, &error, error.clone())
+    }
+}
+
+impl From<LockError> for StartError {
+    fn from(error: LockError) -> Self {
+        let kind = match error {
+            LockError::Held { .. } => StartErrorKind::Held,
+            _ => StartErrorKind::Store,
+        };
+        Self::new(kind, &error.to_string(), error)
+    }
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        let kind = match error.kind() {
+            StoreErrorKind::Incompatible => StartErrorKind::Setting,
+            _ => StartErrorKind::Store,
+        };
+        Self::new(kind, &error.to_string(), error)
+    }
+}
+
+impl From<Failure> for StartError {
+    fn from(failure: Failure) -> Self {
+        Self {
+            kind: StartErrorKind::Wiring,
+            message: failure.message.into(),
+            source: None,
+        }
+    }
+}

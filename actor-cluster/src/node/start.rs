@@ -1,0 +1,247 @@
+//! From settings to a serving node (architecture D1, D9).
+//!
+//! Few statements, because a start should take less than 300 ms: one transaction registers the node
+//! and takes what it may take.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use actor_core::{
+    clock::{Clock, Instant, Rng},
+    component::Registry,
+    hosting::{Hosting, HostingConfig, Resources},
+    id::{Incarnation, NodeId, ShardId},
+    router::{Probe, Router},
+    shards::Shards,
+    store::{
+        Store, StoreConfig, StoreError, TaskExecutor,
+        lock::{FileLock, LockError},
+        meta, migrate,
+        nodes::{self, NodeState},
+        ownership::{self, Taken},
+    },
+};
+use tokio::sync::{OnceCell, watch};
+
+use super::{Inner, Node, Phase, Settings, StartError};
+use crate::membership::{Terms, task::Member};
+
+/// How often a node that waits for its peers looks for them.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Where a node runs: production has the default, a simulation provides all of it.
+#[derive(Debug)]
+pub(crate) struct Environment {
+    /// An open store that belongs to somebody else; `None` opens the one of the settings.
+    pub(crate) store: Option<Store>,
+    pub(crate) life: Life,
+    pub(crate) rng: Rng,
+    pub(crate) router: Option<Arc<dyn Router>>,
+    pub(crate) probe: Option<Arc<dyn Probe>>,
+}
+
+/// What proves that a node lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// It is alone: an operating system lock beside the database file, or a database in memory.
+    Alone,
+    /// A lease. The node waits a little for this many nodes to be up before it takes shards.
+    #[cfg_attr(
+        not(feature = "sim"),
+        expect(dead_code, reason = "PostgreSQL is the next milestone")
+    )]
+    Lease { expected: usize },
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        let (store, router, probe) = (None, None, None);
+        Self {
+            store,
+            life: Life::Alone,
+            rng: Rng::from_system(),
+            router,
+            probe,
+        }
+    }
+}
+
+/// What a builder was given.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) settings: Settings,
+    pub(super) registry: Registry,
+    pub(super) resources: Resources,
+    pub(super) residents_max: Option<usize>,
+    pub(super) environment: Environment,
+}
+
+/// What registration found and won.
+struct Registration {
+    incarnation: Incarnation,
+    /// Whether the former life ended without saying so: its messages are suspect.
+    unclean: bool,
+    taken: Vec<Taken>,
+    /// Read before it was sent: the lease counts from here.
+    sent: Instant,
+}
+
+pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
+    let Parts {
+        settings,
+        registry,
+        resources,
+        residents_max,
+        environment,
+    } = parts;
+    let name = NodeId::new(&settings.node_name);
+    let Opened { store, lock, ours } = open(&settings, environment.store, &name).await?;
+    migrate::run(&store).await?;
+    meta::agree(&store, settings.shards).await?;
+    let alone = environment.life == Life::Alone;
+    let registration = register(&store, &settings, &name, alone).await?;
+    let shards = Shards::new(settings.shards, name, registration.incarnation);
+    let terms = Terms {
+        ttl: settings.lease_ttl,
+    };
+    if alone {
+        shards.hold_lease_unlimited();
+    } else {
+        shards.extend_lease(registration.sent + terms.held());
+    }
+    for taken in &registration.taken {
+        shards.grant(taken.shard, taken.epoch);
+    }
+    let mut config = HostingConfig::new(registry, store.clone(), Arc::new(shards));
+    config.resources = resources;
+    config.rng = environment.rng;
+    config.former_life_unclean = registration.unclean;
+    config.router = environment.router;
+    config.probe = environment.probe;
+    config.residents_max = residents_max.unwrap_or(config.residents_max);
+    let hosting = Hosting::start(config).await?;
+    let (phase, _) = watch::channel(Phase::Ready);
+    let inner = Inner {
+        settings,
+        store: ours.then_some(store),
+        lock: Mutex::new(lock),
+        tasks: Mutex::default(),
+        left: OnceCell::new(),
+        phase,
+        hosting,
+    };
+    let node = Node {
+        inner: Arc::new(inner),
+    };
+    if let Life::Lease { expected } = environment.life {
+        join(&node, terms, expected, registration.sent).await?;
+    }
+    tracing::info!(
+        node = %node.name(), incarnation = node.incarnation().0,
+        shards = node.hosting().shards().owned().len(), "the node is up"
+    );
+    Ok(node)
+}
+
+/// Starts the tasks of a node with a lease and takes its share of the shards.
+async fn join(node: &Node, terms: Terms, expected: usize, sent: Instant) -> Result<(), StartError> {
+    let (hosting, phase) = (node.hosting().clone(), node.inner.phase.clone());
+    let member = Member {
+        hosting,
+        terms,
+        phase,
+    };
+    node.own(tokio::spawn(member.clone().keep_lease(sent)));
+    // Whoever comes first would take everything, only to give it away again.
+    let patience = Clock.now() + terms.ttl / 5;
+    while Clock.now() < patience && member.count_live().await? < expected {
+        Clock.sleep(LOOK_EVERY).await;
+    }
+    member.balance().await?;
+    node.own(tokio::spawn(member.keep_balance()));
+    Ok(())
+}
+
+struct Opened {
+    store: Store,
+    lock: Option<FileLock>,
+    /// Whether the node closes the store when it stops.
+    ours: bool,
+}
+
+async fn open(
+    settings: &Settings,
+    given: Option<Store>,
+    name: &NodeId,
+) -> Result<Opened, StartError> {
+    if let Some(store) = given {
+        return Ok(Opened {
+            store,
+            lock: None,
+            ours: false,
+        });
+    }
+    let config = StoreConfig::new(settings.database_url.as_str());
+    // The lock comes first: until it is held, another process may be using the file.
+    let lock = database_file(&settings.database_url).map(|file| FileLock::acquire(&file, name));
+    if let Some(Err(error @ LockError::Held { .. })) = lock {
+        return Err(error.into());
+    }
+    // Where the lock file cannot be made, opening the database tells best what is wrong there.
+    let store = Store::open(config, Arc::new(TaskExecutor)).await?;
+    Ok(Opened {
+        store,
+        lock: lock.transpose()?,
+        ours: true,
+    })
+}
+
+/// Returns the file of a SQLite address; `None` in memory.
+fn database_file(url: &str) -> Option<PathBuf> {
+    let path = url.strip_prefix("sqlite:")?;
+    let path = path.strip_prefix("//").unwrap_or(path);
+    (path != ":memory:").then(|| path.into())
+}
+
+/// Registers this life of the node; alone, it also takes everything.
+async fn register(
+    store: &Store,
+    settings: &Settings,
+    name: &NodeId,
+    alone: bool,
+) -> Result<Registration, StoreError> {
+    let (name, ttl, count) = (name.clone(), settings.lease_ttl, settings.shards);
+    let sent = Clock.now();
+    let registered = store.write("register", move |c| {
+        Box::pin(async move {
+            let mut unclean = false;
+            for row in nodes::list(c, ttl).await? {
+                // Alone, whoever else is in the table is gone: this process holds the lock.
+                let former = alone || row.node == name;
+                let ended = matches!(row.state, NodeState::Left | NodeState::Dead);
+                if former && !ended {
+                    unclean = true;
+                    nodes::tombstone(c, &row.node, row.incarnation).await?;
+                }
+            }
+            let incarnation = nodes::register(c, &name, "", ttl).await?;
+            ownership::ensure(c, count).await?;
+            let taken = if alone {
+                let all: Vec<_> = (0..count).map(ShardId).collect();
+                ownership::take(c, &all, &name, incarnation, ttl).await?
+            } else {
+                Vec::new()
+            };
+            Ok(Registration {
+                incarnation,
+                unclean,
+                taken,
+                sent,
+            })
+        })
+    });
+    registered.await
+}
