@@ -45,8 +45,10 @@ pub struct Invocation {
     pub id: EntityId,
     /// The method's wire name.
     pub method: Arc<str>,
-    /// How `args` are written and the outcome is wanted.
+    /// How `args` are written.
     pub codec: Codec,
+    /// How the outcome is wanted.
+    pub reply: Codec,
     /// The object of named arguments; empty means no arguments.
     pub args: Vec<u8>,
     /// The identity of the call, if its repeats must count once.
@@ -75,6 +77,7 @@ impl Invocation {
             id: EntityId::new(id),
             method: method.as_ref().into(),
             codec: Codec::Json,
+            reply: Codec::Json,
             args: Vec::new(),
             call: None,
             timeout: CALL_TIMEOUT,
@@ -82,10 +85,17 @@ impl Invocation {
         }
     }
 
-    /// Sets the arguments, written in `codec`.
+    /// Sets the arguments, written in `codec`; the outcome is wanted in the same.
     #[must_use]
     pub fn args(mut self, codec: Codec, args: Vec<u8>) -> Self {
-        (self.codec, self.args) = (codec, args);
+        (self.codec, self.reply, self.args) = (codec, codec, args);
+        self
+    }
+
+    /// Asks for the outcome in another codec than the arguments are written in.
+    #[must_use]
+    pub fn reply_in(mut self, codec: Codec) -> Self {
+        self.reply = codec;
         self
     }
 
@@ -126,6 +136,11 @@ impl Client {
         EntityRef::new(self.clone(), EntityId::new(id)).into()
     }
 
+    /// Returns the request that what is done through this client belongs to.
+    pub fn request(&self) -> Option<&Arc<RequestContext>> {
+        self.request.as_ref()
+    }
+
     /// Returns this client with `request` passed along in all it does.
     #[must_use]
     pub fn with_request(&self, request: RequestContext) -> Self {
@@ -153,7 +168,7 @@ impl Client {
         }
     }
 
-    /// Makes a call by name. The outcome's bytes are in the invocation's codec.
+    /// Makes a call by name. The outcome's bytes are in the invocation's `reply` codec.
     ///
     /// # Errors
     /// Every [`Refusal`]; the handler's own error is an `Ok` with [`Encoded::ok`] false.

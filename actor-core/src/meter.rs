@@ -78,6 +78,17 @@ impl Meter {
             .sum()
     }
 
+    /// Returns how many calls ended in each way, by the names the metrics use.
+    pub fn totals(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        OUTCOMES.into_iter().enumerate().map(|(column, outcome)| {
+            let counts = self.calls.iter().map(move |row| &row[column]);
+            (
+                outcome,
+                counts.map(|count| count.load(Ordering::Relaxed)).sum(),
+            )
+        })
+    }
+
     /// Hands the counts to the metrics recorder.
     pub fn publish(&self) {
         for (method, row) in self.methods.iter().zip(&self.calls) {

@@ -23,7 +23,8 @@ impl Cart {
     }
     pub fn merge(&mut self, others: Vec<Self>, args: Args, outcome: Outcome, ctx: u8, codec: u8) {
         let _ = (args, outcome, ctx, codec);
-        self.lines.extend(others.into_iter().flat_map(|other| other.lines));
+        self.lines
+            .extend(others.into_iter().flat_map(|other| other.lines));
     }
     pub fn clear(&mut self) {
         self.lines.clear();
@@ -45,7 +46,9 @@ fn main() {
 
     for codec in [Codec::Json, Codec::Msgpack] {
         let args = Cart::decode_args(0, Codec::Json, br#"{"sku":"tea","quantity":2}"#);
-        let bytes = args.and_then(|args| Cart::encode_args(&args, codec)).expect("encodes");
+        let bytes = args
+            .and_then(|args| Cart::encode_args(&args, codec))
+            .expect("encodes");
         let args = Cart::decode_args(0, codec, &bytes).expect("decodes");
 
         assert_eq!(Cart::method(&args), 0);

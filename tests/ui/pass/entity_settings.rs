@@ -22,9 +22,18 @@ impl Cart {}
 fn main() {
     assert_eq!(ShoppingCart::KIND, "shopping-cart");
     assert!(ShoppingCart::DURABLE.is_none());
-    assert_eq!(ShoppingCart::OPTIONS.passivate, EntityOptions::DEFAULT.passivate);
-    assert_eq!(ShoppingCart::OPTIONS.mailbox, EntityOptions::DEFAULT.mailbox);
-    assert_eq!(ShoppingCart::OPTIONS.key_retention, EntityOptions::DEFAULT.key_retention);
+    assert_eq!(
+        ShoppingCart::OPTIONS.passivate,
+        EntityOptions::DEFAULT.passivate
+    );
+    assert_eq!(
+        ShoppingCart::OPTIONS.mailbox,
+        EntityOptions::DEFAULT.mailbox
+    );
+    assert_eq!(
+        ShoppingCart::OPTIONS.key_retention,
+        EntityOptions::DEFAULT.key_retention
+    );
     assert!(!ShoppingCart::OPTIONS.exposed);
 
     assert_eq!(Cart::KIND, "basket");

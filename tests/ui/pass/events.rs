@@ -51,20 +51,40 @@ where
 fn main() {
     receives::<OrderPlaced>();
     receives::<Gone>();
-    let names: Vec<_> = Cart::METHODS.iter().map(|method| (method.name, method.callable)).collect();
-    let events: Vec<_> = Cart::EVENTS.iter().map(|event| (event.event, event.method)).collect();
+    let names: Vec<_> = Cart::METHODS
+        .iter()
+        .map(|method| (method.name, method.callable))
+        .collect();
+    let events: Vec<_> = Cart::EVENTS
+        .iter()
+        .map(|event| (event.event, event.method))
+        .collect();
 
     assert_eq!(
         names,
-        [("on:order-placed", false), ("on:gone", false), ("on:noise", false), ("clear", true)]
+        [
+            ("on:order-placed", false),
+            ("on:gone", false),
+            ("on:noise", false),
+            ("clear", true)
+        ]
     );
-    assert_eq!(events, [("order-placed", 0), ("gone-away", 1), ("noise", 2)]);
-    assert_eq!((OrderPlaced::NAME, OrderPlaced::TOPIC), ("order-placed", "orders"));
+    assert_eq!(
+        events,
+        [("order-placed", 0), ("gone-away", 1), ("noise", 2)]
+    );
+    assert_eq!(
+        (OrderPlaced::NAME, OrderPlaced::TOPIC),
+        ("order-placed", "orders")
+    );
     assert_eq!(OrderPlaced { cart: 7 }.key().as_deref(), Some("7"));
     assert_eq!(Gone("a".into()).key().as_deref(), Some("a"));
     assert_eq!(Noise::Loud.key(), None);
 
     // An event is sent as itself.
     let args = Cart::decode_args(0, Codec::Json, br#"{"cart":7}"#).expect("decodes");
-    assert_eq!(Cart::encode_args(&args, Codec::Json), Ok(br#"{"cart":7}"#.to_vec()));
+    assert_eq!(
+        Cart::encode_args(&args, Codec::Json),
+        Ok(br#"{"cart":7}"#.to_vec())
+    );
 }

@@ -38,13 +38,21 @@ impl Cart {
 }
 
 fn main() {
-    let [add, read] = Cart::METHODS else { panic!("two messages: {:?}", Cart::METHODS) };
+    let [add, read] = Cart::METHODS else {
+        panic!("two messages: {:?}", Cart::METHODS)
+    };
 
     assert_eq!((add.name, add.args), ("add", &["lines"][..]));
-    assert_eq!((add.writes, add.runs_ahead, add.callable), (true, true, true));
+    assert_eq!(
+        (add.writes, add.runs_ahead, add.callable),
+        (true, true, true)
+    );
     assert_eq!(add.docs, "Adds a line.\n\nOver the limit nothing happens.");
     assert_eq!((read.name, read.args), ("type", &["fn"][..]));
-    assert_eq!((read.writes, read.runs_ahead, read.callable), (false, false, true));
+    assert_eq!(
+        (read.writes, read.runs_ahead, read.callable),
+        (false, false, true)
+    );
     assert!(Cart::EVENTS.is_empty());
     assert_eq!(Cart::new().near(), 0);
     let _ = |cart: CartRef| drop((cart.add(1), cart.r#type(None)));

@@ -1,7 +1,12 @@
 //! The macros warn about nothing that the user did not write.
 
 #![deny(warnings)]
-#![deny(missing_docs, unreachable_pub, missing_debug_implementations, unused_qualifications)]
+#![deny(
+    missing_docs,
+    unreachable_pub,
+    missing_debug_implementations,
+    unused_qualifications
+)]
 
 use std::fmt;
 
@@ -10,7 +15,14 @@ use serde::{Deserialize, Serialize};
 
 /// A basket.
 #[derive(Debug, Default, Entity, Serialize, Deserialize)]
-#[entity(durable, version = 2, passivate = "1m", mailbox = 1, key_retention = "1h", expose)]
+#[entity(
+    durable,
+    version = 2,
+    passivate = "1m",
+    mailbox = 1,
+    key_retention = "1h",
+    expose
+)]
 pub struct Cart {
     lines: Vec<String>,
 }

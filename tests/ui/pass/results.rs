@@ -41,7 +41,10 @@ fn typed(cart: &CartRef) {
 }
 
 fn decodes(method: usize, ok: bool, json: &str) -> bool {
-    let encoded = Encoded { ok, bytes: json.into() };
+    let encoded = Encoded {
+        ok,
+        bytes: json.into(),
+    };
     Cart::decode_outcome(method, Codec::Json, &encoded).is_ok_and(|outcome| {
         Cart::is_ok(&outcome) == ok
             && Cart::encode_outcome(&outcome, Codec::Json).as_ref() == Ok(&encoded)

@@ -4,7 +4,7 @@
 //! reference must share: a more visible one could not deref to a reference of a private type.
 
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote, quote_spanned};
+use quote::{format_ident, quote_spanned};
 
 use super::Entity;
 use crate::{attributes, problems::blame};

@@ -136,9 +136,11 @@ fn copied(attributes: &[Attribute]) -> Vec<Attribute> {
 fn soften(function: &mut ImplItemFn) {
     function.attrs.push(parse_quote! {
         #[allow(
+            clippy::must_use_candidate,
             clippy::needless_pass_by_ref_mut,
             clippy::needless_pass_by_value,
             clippy::unused_async,
+            clippy::unused_self,
             unreachable_pub
         )]
     });

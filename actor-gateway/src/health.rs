@@ -1,0 +1,114 @@
+//! `/health/live`, `/health/ready`, `/health/startup`: what an orchestrator asks.
+//!
+//! Live: the process answers. Ready: it takes work now. Startup: it was ready once.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use actor_core::{Refusal, hosting::Hosting};
+use axum::{
+    Json,
+    extract::{Request, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use crate::{gateway::Shared, request, topics};
+
+/// How long the store may take to answer a probe.
+const STORE_WITHIN: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Serialize)]
+struct Check {
+    name: &'static str,
+    ok: bool,
+    detail: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    status: &'static str,
+    checks: Vec<Check>,
+}
+
+/// Answers as long as the process does.
+pub(crate) async fn live() -> Response {
+    report(vec![check("process", Ok("answers".to_owned()))])
+}
+
+/// Answers 200 while the node takes work.
+pub(crate) async fn ready(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let drain = topics::drain(&mut parts, &shared).await;
+    let mut checks = readiness(&shared).await;
+    let serving = if drain.has_begun() { Err("draining") } else { Ok("open") };
+    checks.push(check("gateway", serving.map(str::to_owned).map_err(str::to_owned)));
+    report(checks)
+}
+
+/// Answers 200 once the node has been ready.
+pub(crate) async fn startup(State(shared): State<Arc<Shared>>) -> Response {
+    if shared.started.load(Ordering::Relaxed) {
+        return report(vec![check("startup", Ok("done".to_owned()))]);
+    }
+    report(readiness(&shared).await)
+}
+
+async fn readiness(shared: &Shared) -> Vec<Check> {
+    let hosting = shared.client.hosting();
+    let shards = hosting.shards();
+    let lease = match shards.lease_left(hosting.now()) {
+        None => Ok("held by a lock".to_owned()),
+        Some(Duration::ZERO) => Err("the lease ran out".to_owned()),
+        Some(left) => Ok(format!("{} ms left", left.as_millis())),
+    };
+    let owned = shards.owned().len();
+    let owned = match owned {
+        0 => Err("no shard is owned".to_owned()),
+        owned => Ok(format!("{owned} of {}", shards.count())),
+    };
+    let accepting = hosting.accepting().map(|()| "open".to_owned());
+    let checks = vec![
+        check("accepting", accepting.map_err(|refusal| refusal.to_string())),
+        check("lease", lease),
+        check("shards", owned),
+        check("store", store(hosting).await),
+    ];
+    if checks.iter().all(|check| check.ok) {
+        shared.started.store(true, Ordering::Relaxed);
+    }
+    checks
+}
+
+/// Asks the store for something small.
+async fn store(hosting: &Arc<Hosting>) -> Result<String, String> {
+    let began = hosting.now();
+    let asked = hosting.store().read("health", |connection| {
+        Box::pin(async move { actor_core::store::topics::position(connection, "").await })
+    });
+    let asked = async { asked.await.map_err(|error| Refusal::Unavailable(error.to_string().into())) };
+    let answer = request::within(STORE_WITHIN, asked).await;
+    let took = hosting.now().saturating_duration_since(began);
+    answer
+        .map(|_| format!("answered in {} ms", took.as_millis()))
+        .map_err(|refusal| refusal.to_string())
+}
+
+fn check(name: &'static str, outcome: Result<String, String>) -> Check {
+    let ok = outcome.is_ok();
+    let (Ok(detail) | Err(detail)) = outcome;
+    Check { name, ok, detail }
+}
+
+fn report(checks: Vec<Check>) -> Response {
+    let ok = checks.iter().all(|check| check.ok);
+    let (status, word) = match ok {
+        true => (StatusCode::OK, "ok"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "failing"),
+    };
+    let body = Json(Report { status: word, checks });
+    (status, [(header::CACHE_CONTROL, "no-store")], body).into_response()
+}
