@@ -111,7 +111,7 @@ impl<K: Handlers> Activation<K> {
         delivery: &Delivery<K>,
         outcome: &K::Outcome,
     ) -> Result<Option<Encoded>, Refusal> {
-        if delivery.identity.is_none() {
+        if delivery.identity().is_none() {
             return Ok(None);
         }
         let encoded = K::encode_outcome(outcome, Codec::Msgpack).map_err(unwritable)?;
@@ -131,9 +131,9 @@ impl<K: Handlers> Activation<K> {
         effects: Vec<Effect>,
     ) {
         let mut reply_write = None;
-        let answered_by_row = K::METHODS[delivery.method].writes || delivery.row.is_some();
+        let answered_by_row = K::METHODS[delivery.method].writes || delivery.row().is_some();
         if let (Some(identity), Some(encoded), true) = (
-            delivery.identity,
+            delivery.identity(),
             &encoded,
             answered_by_row || !effects.is_empty(),
         ) {
@@ -149,7 +149,7 @@ impl<K: Handlers> Activation<K> {
                 },
             ));
         }
-        if let Some(row) = delivery.row {
+        if let Some(row) = delivery.row() {
             writes.push(mailbox::delete(row.seq));
         }
         let sends = self.hosting.effect_writes(effects, &mut writes);
@@ -217,7 +217,7 @@ impl<K: Handlers> Activation<K> {
         outcome: K::Outcome,
         encoded: Option<Encoded>,
     ) {
-        if delivery.row.is_some() {
+        if delivery.row().is_some() {
             return self.submit(delivery, outcome, encoded, Vec::new(), Vec::new());
         }
         count(&self.directory, &delivery, &outcome);
@@ -229,7 +229,7 @@ impl<K: Handlers> Activation<K> {
         if K::DURABLE.is_some() && K::METHODS[delivery.method].writes {
             self.restore();
         }
-        match delivery.row {
+        match delivery.row() {
             // Nobody waits for a stored message: it is failed for good, and kept as a dead letter.
             Some(_) => self.bury(delivery, &refusal.to_string()),
             None => self.refuse(delivery, refusal),
@@ -345,7 +345,9 @@ impl<K: Handlers> Activation<K> {
     ///
     /// A suspect row is counted before it runs: if it kills the node, the next life knows.
     pub(super) async fn may_run_row(&mut self, delivery: &mut Delivery<K>) -> bool {
-        let Some(row) = delivery.row else { return true };
+        let Some(row) = delivery.row() else {
+            return true;
+        };
         if row.expired {
             self.slot.lock().row_done(row.seq);
             self.hosting.drop_row(self.slot.shard, row.seq);
@@ -363,7 +365,9 @@ impl<K: Handlers> Activation<K> {
 
     /// A stored message's handler failed: counts it and tries again later, or buries it.
     pub(super) async fn row_failed(&mut self, mut delivery: Delivery<K>, error: String) {
-        let Some(row) = &mut delivery.row else { return };
+        let Some(row) = &mut delivery.rare().row else {
+            return;
+        };
         let (seq, attempts) = (row.seq, row.attempts);
         row.attempts += 1;
         if self
@@ -379,7 +383,7 @@ impl<K: Handlers> Activation<K> {
     }
 
     fn bury(&mut self, delivery: Delivery<K>, error: &str) {
-        if let Some(row) = delivery.row {
+        if let Some(row) = delivery.row() {
             self.slot.lock().row_done(row.seq);
             self.hosting.bury_row(self.slot.shard, row.seq, error);
         }
@@ -413,7 +417,7 @@ impl<K: Handlers> Pending<K> {
                 self.hosting.accept_row(message.stored(*seq, now));
             }
         }
-        if let Some(row) = self.delivery.row {
+        if let Some(row) = self.delivery.row() {
             self.slot.lock().row_done(row.seq);
         }
         count(&self.directory, &self.delivery, &self.outcome);
@@ -423,10 +427,10 @@ impl<K: Handlers> Pending<K> {
 
     /// An earlier run of the same call was stored: its outcome is the answer, this run's is dropped.
     fn already_done(self) {
-        let Some(identity) = self.delivery.identity else {
+        let Some(identity) = self.delivery.identity() else {
             return;
         };
-        if let Some(row) = self.delivery.row {
+        if let Some(row) = self.delivery.row() {
             self.slot.lock().row_done(row.seq);
             self.hosting.drop_row(self.slot.shard, row.seq);
         }
@@ -459,7 +463,7 @@ impl<K: Handlers> Pending<K> {
     /// Nobody knows whether it was stored. A call with an identity asks again under it; rows are
     /// read again; an unkeyed call of this process cannot know.
     fn unclear(self, error: &StoreError) {
-        if self.delivery.row.is_some() || self.delivery.identity.is_some() {
+        if self.delivery.row().is_some() || self.delivery.identity().is_some() {
             return run_again(&self.slot, self.delivery, "the commit's end is unknown");
         }
         self.directory
@@ -470,7 +474,7 @@ impl<K: Handlers> Pending<K> {
     }
 
     fn failed(self, error: &StoreError) {
-        if self.delivery.row.is_some() {
+        if self.delivery.row().is_some() {
             return run_again(&self.slot, self.delivery, "the store refused it");
         }
         self.directory
@@ -483,7 +487,7 @@ impl<K: Handlers> Pending<K> {
 
 /// Runs a message again after the reload; one that cannot be run again is answered.
 fn run_again<K: Handlers>(slot: &Shared<K>, mut delivery: Delivery<K>, why: &str) {
-    if delivery.row.is_some() {
+    if delivery.row().is_some() {
         // The store has it, in order with what came after it.
         let mut inner = slot.lock();
         inner.forget_identity(&delivery);

@@ -11,7 +11,27 @@ pub(super) const RESIDENTS_MAX: usize = 100_000;
 /// What a caller is told to wait when nothing is idle.
 const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(500);
 
+/// One activation in memory; it counts until this is dropped.
+#[derive(Debug)]
+pub struct Resident(Arc<Hosting>);
+
+impl Drop for Resident {
+    fn drop(&mut self) {
+        self.0.residents.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Hosting {
+    /// Makes room for one more activation and counts it.
+    ///
+    /// # Errors
+    /// `Overloaded` if there are too many and none is idle.
+    pub fn resident(self: &Arc<Self>) -> Result<Resident, Refusal> {
+        self.make_room()?;
+        self.residents.fetch_add(1, Ordering::Relaxed);
+        Ok(Resident(self.clone()))
+    }
+
     /// Makes room for one more activation: at the cap, idle ones leave, least recently used first,
     /// durable kinds before volatile ones, a hundredth of the cap at a time so that the search is
     /// paid for rarely.

@@ -46,6 +46,9 @@ impl Hosting {
     /// When the store does not answer.
     pub async fn sweep(self: &Arc<Self>) -> Result<usize, StoreError> {
         self.prune().await?;
+        for hosted in self.kinds.values() {
+            hosted.clone().sweep(self).await?;
+        }
         let stuck = self.stuck().await?;
         metrics::gauge!("actor_stuck", "what" => "message").set(stuck as f64);
         if stuck > 0 {

@@ -1,0 +1,5 @@
+//! Whole clusters on virtual time: what must hold whatever fails.
+
+mod kinds;
+
+mod basics;
