@@ -9,6 +9,7 @@ pub(crate) mod delivery;
 pub(crate) mod directory;
 mod host;
 pub(crate) mod slot;
+mod snapshot;
 
 use std::{fmt, future::Future, time::Duration};
 

@@ -188,6 +188,19 @@ impl Store {
         self.pool.file()
     }
 
+    /// Writes SQLite's log back into its file, as the task does every
+    /// [`checkpoint_every`](StoreConfig::checkpoint_every); does nothing in memory.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub async fn checkpoint(&self) -> Result<(), StoreError> {
+        let pool = Arc::clone(&self.pool);
+        submit(&self.executor, "checkpoint", async move {
+            checkpoint::once(&pool).await
+        })
+        .await?
+    }
+
     /// Waits for running jobs and closes all connections; later jobs end as `Unavailable`.
     ///
     /// # Errors

@@ -5,3 +5,4 @@
 mod calls;
 mod durable;
 mod kinds;
+mod residency;

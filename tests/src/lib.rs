@@ -23,9 +23,11 @@
 //! # }
 //! ```
 
+pub mod bed;
 pub mod browser;
 pub mod deadline;
 pub mod failure;
+pub mod fault;
 pub mod hosting;
 pub mod http;
 pub mod log;

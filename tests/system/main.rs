@@ -1,2 +1,10 @@
-//! System tests.
-fn main() {}
+//! The real `shop` program: started, used over HTTP and WebSocket, killed, and started again.
+//!
+//! Not for what one process can show: that is for the other tiers. Each test has a folder and a
+//! database of its own.
+
+mod bad_input;
+mod nothing_lost;
+mod shop;
+mod starting;
+mod stopping;

@@ -1,7 +1,10 @@
 //! Stored messages on their way: from a commit or the poll to their activation, from a failed
 //! handler back to SQL or to the dead letters.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::sync::oneshot;
 
@@ -181,10 +184,21 @@ impl Hosting {
         let Some(hosted) = self.kinds.get(&*row.message.kind) else {
             return; // Held until the kind is hosted here.
         };
-        let delivered = hosted.clone().deliver(self, &row);
-        if let Err(error @ (Refusal::Decode(_) | Refusal::NotHosted(_))) = delivered {
-            let shard = self.shard_of(&row.message.kind, row.message.id.as_str());
-            self.bury_row(shard, row.seq, &error.to_string());
+        match hosted.clone().deliver(self, &row) {
+            Ok(()) => {}
+            Err(error @ (Refusal::Decode(_) | Refusal::NotHosted(_))) => {
+                let shard = self.shard_of(&row.message.kind, row.message.id.as_str());
+                self.bury_row(shard, row.seq, &error.to_string());
+            }
+            // No room: it stays in SQL until an activation becomes idle.
+            Err(_) => self.held.store(true, Ordering::Relaxed),
+        }
+    }
+
+    /// An activation became idle: rows that found no room are tried again.
+    pub(crate) fn became_idle(&self) {
+        if self.held.load(Ordering::Relaxed) && self.held.swap(false, Ordering::Relaxed) {
+            self.room.notify_one();
         }
     }
 
@@ -311,7 +325,12 @@ impl Hosting {
             }
             first_pass &= after > 0;
             if !first_pass {
-                self.clock.sleep(self.rng.jitter(POLL_EVERY, 20)).await;
+                tokio::select! {
+                    biased;
+                    // Both only wait; neither loses anything when dropped.
+                    () = self.room.notified() => {}
+                    () = self.clock.sleep(self.rng.jitter(POLL_EVERY, 20)) => {}
+                }
             }
         }
     }

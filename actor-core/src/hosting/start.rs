@@ -139,6 +139,8 @@ impl Hosting {
             residents_max: config.residents_max.max(1),
             activations: AtomicU64::new(1),
             draining: AtomicBool::new(false),
+            held: AtomicBool::new(false),
+            room: tokio::sync::Notify::new(),
             suspect_up_to,
             tasks: Mutex::default(),
             router: config.router,

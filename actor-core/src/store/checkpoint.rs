@@ -2,15 +2,12 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use super::{
-    Connection, Store, StoreError, executor::Executor, open::Purpose, pool::Pool, sql::Sql, submit,
-};
-use crate::clock::Clock;
+use super::{Store, executor::Executor, pool::Pool, sql::Sql, submit};
+use crate::{clock::Clock, store::StoreError};
 
 /// Writes back what no reader still needs; waits for nobody.
 const PASSIVE: Sql = Sql::same("PRAGMA wal_checkpoint(PASSIVE)");
@@ -21,22 +18,17 @@ const TRUNCATE: Sql = Sql::same("PRAGMA wal_checkpoint(TRUNCATE)");
 /// Starts the task that writes the log back; it ends with the store.
 pub(super) fn start(store: &Store) {
     let every = store.pool.config().checkpoint_every;
-    let Some(file) = store.pool.file() else {
-        return;
-    };
-    if every.is_zero() {
+    if store.file().is_none() || every.is_zero() {
         return;
     }
-    let mut log = file.as_os_str().to_owned();
-    log.push("-wal");
     let pool = Arc::downgrade(&store.pool);
     let executor = Arc::clone(&store.executor);
     // The task owns itself: it looks once a period whether the store is still there.
-    tokio::spawn(repeat(pool, executor, log.into(), every));
+    tokio::spawn(repeat(pool, executor, every));
 }
 
-async fn repeat(pool: Weak<Pool>, executor: Arc<dyn Executor>, log: PathBuf, every: Duration) {
-    let (mut done, mut connection) = (0, None);
+async fn repeat(pool: Weak<Pool>, executor: Arc<dyn Executor>, every: Duration) {
+    let mut done = 0;
     loop {
         Clock.sleep(every).await;
         let Some(pool) = pool.upgrade().filter(|pool| !pool.is_closed()) else {
@@ -46,28 +38,23 @@ async fn repeat(pool: Weak<Pool>, executor: Arc<dyn Executor>, log: PathBuf, eve
         if commits == done {
             continue;
         }
-        let (log, held) = (log.clone(), connection.take());
-        let job = async move { checkpoint(&pool, held, &log).await };
-        match submit(&executor, "checkpoint", job).await.flatten() {
-            Ok(held) => (done, connection) = (commits, Some(held)),
+        let round = async move { once(&pool).await };
+        match submit(&executor, "checkpoint", round).await.flatten() {
+            Ok(()) => done = commits,
             // The log only grows a little longer; the next round tries again.
             Err(error) => tracing::warn!(%error, "cannot write the log back"),
         }
     }
 }
 
-/// Does one round on `held`, or on a new connection, and returns it.
-async fn checkpoint(
-    pool: &Pool,
-    held: Option<Connection>,
-    log: &Path,
-) -> Result<Connection, StoreError> {
-    let mut connection = match held {
-        Some(connection) => connection,
-        None => pool.connect(Purpose::Checkpoint).await?,
+/// Writes the log back once, and cuts it if it is long.
+pub(super) async fn once(pool: &Pool) -> Result<(), StoreError> {
+    let Some(file) = pool.file() else {
+        return Ok(());
     };
-    let long = fs::metadata(log).is_ok_and(|file| file.len() > pool.config().log_bytes_max);
+    let mut log = file.as_os_str().to_owned();
+    log.push("-wal");
+    let long = fs::metadata(log).is_ok_and(|log| log.len() > pool.config().log_bytes_max);
     let kind = if long { &TRUNCATE } else { &PASSIVE };
-    connection.query(kind, vec![]).await?;
-    Ok(connection)
+    pool.checkpoint(kind).await
 }

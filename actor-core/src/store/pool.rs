@@ -17,6 +17,7 @@ use super::{
     error::{StoreError, StoreErrorKind},
     executor::{BoxFuture, Executor},
     open::{Purpose, Target},
+    sql::Sql,
 };
 
 /// How many connections read beside the writer.
@@ -31,6 +32,7 @@ pub(super) struct Pool {
     writer: AsyncMutex<Option<Connection>>,
     readers: Mutex<VecDeque<Connection>>,
     reader_permits: Semaphore,
+    checkpointer: AsyncMutex<Option<Connection>>,
     /// Counts commits, so that a checkpoint knows whether the log grew.
     commits: AtomicU64,
     closed: AtomicBool,
@@ -52,6 +54,7 @@ impl Pool {
             writer: AsyncMutex::new(Some(writer)),
             readers: Mutex::new(readers),
             reader_permits: Semaphore::new(READERS),
+            checkpointer: AsyncMutex::new(None),
             commits: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         })
@@ -142,6 +145,15 @@ impl Pool {
         Err(error)
     }
 
+    /// Runs a checkpoint statement on the connection kept for it.
+    pub(super) async fn checkpoint(&self, kind: &Sql) -> Result<(), StoreError> {
+        let mut place = self.checkpointer.lock().await;
+        let mut connection = self.take(&mut place, Purpose::Checkpoint).await?;
+        let done = connection.query(kind, vec![]).await;
+        *place = keep(connection, is_broken(&done)).await;
+        done.map(drop)
+    }
+
     /// Waits for running jobs, then closes everything.
     pub(super) async fn close(&self) -> Result<(), StoreError> {
         self.closed.store(true, Ordering::Release);
@@ -149,6 +161,9 @@ impl Pool {
         let readers = std::mem::take(&mut *self.idle_readers());
         for reader in readers {
             reader.close().await?;
+        }
+        if let Some(checkpointer) = self.checkpointer.lock().await.take() {
+            checkpointer.close().await?;
         }
         match self.writer.lock().await.take() {
             Some(writer) => writer.close().await,
@@ -172,13 +187,8 @@ impl Pool {
                 StoreErrorKind::Unavailable,
                 "the database in memory is lost",
             )),
-            None => self.connect(purpose).await,
+            None => self.target.connect(&self.config, purpose).await,
         }
-    }
-
-    /// Opens a connection of its own.
-    pub(super) async fn connect(&self, purpose: Purpose) -> Result<Connection, StoreError> {
-        self.target.connect(&self.config, purpose).await
     }
 
     fn idle_readers(&self) -> std::sync::MutexGuard<'_, VecDeque<Connection>> {

@@ -1,0 +1,258 @@
+//! Reading stored messages: what is ready, what is due soon, what waits too long.
+
+use std::time::Duration;
+
+use crate::{
+    id::{CallId, ShardId},
+    store::{Connection, Row, Sql, StoreError, Value, entities::Place, ownership::list_of},
+};
+
+/// A stored message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Message {
+    /// The number: messages of an entity are handled in this order.
+    pub seq: i64,
+    /// The shard of the entity.
+    pub shard: ShardId,
+    /// The entity's kind.
+    pub kind: String,
+    /// The entity's id.
+    pub entity: String,
+    /// The identity of the message.
+    pub id: CallId,
+    /// The method's stable wire name.
+    pub method: String,
+    /// How the arguments are encoded, as stored; see [`parse_codec`].
+    pub codec: String,
+    /// The encoded arguments.
+    pub args: Vec<u8>,
+    /// The encoded request context.
+    pub context: Vec<u8>,
+    /// When it is due, in milliseconds since 1970; `None` for a message that is no timer.
+    pub due_at: Option<i64>,
+    /// When it is dropped instead of run, in milliseconds since 1970.
+    pub expires_at: Option<i64>,
+    /// How long until it is due; zero when it is, `None` for a message that is no timer.
+    pub due_in: Option<Duration>,
+    /// Whether its time to be dropped has passed.
+    pub expired: bool,
+    /// How often it was attempted, as far as counted.
+    pub attempts: u32,
+    /// Why the last attempt failed.
+    pub last_error: Option<String>,
+}
+
+/// The columns of [`Message`] in [`read`]'s order; `$1` is now.
+macro_rules! select {
+    ($now:literal, $rest:literal) => {
+        concat!(
+            "SELECT seq, shard, kind, entity, id, method, codec, args, context, attempts,
+               last_error, due_at, due_at - ",
+            $now,
+            ", expires_at, CASE WHEN expires_at <= ",
+            $now,
+            " THEN 1 ELSE 0 END FROM mailbox ",
+            $rest
+        )
+    };
+}
+
+fn read(row: &Row) -> Result<Message, StoreError> {
+    let positive = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+    Ok(Message {
+        seq: row.int(0)?,
+        shard: row.shard(1)?,
+        kind: row.text(2)?,
+        entity: row.text(3)?,
+        id: row.call_id(4)?,
+        method: row.text(5)?,
+        codec: row.text(6)?,
+        args: row.blob(7)?,
+        context: row.blob(8)?,
+        attempts: row.small(9)?,
+        last_error: row.text_or_null(10)?,
+        due_at: row.int_or_null(11)?,
+        due_in: row.int_or_null(12)?.map(positive),
+        expires_at: row.int_or_null(13)?,
+        expired: row.bool(14)?,
+    })
+}
+
+const READY: Sql = Sql {
+    sqlite: select!(
+        "$1",
+        "INDEXED BY mailbox_ready WHERE due_at IS NULL AND seq > $2
+           AND shard IN (SELECT value FROM json_each($3))
+         ORDER BY seq LIMIT $4"
+    ),
+    postgres: select!(
+        "(actor_now() + $1)",
+        "WHERE due_at IS NULL AND seq > $2
+           AND shard IN (SELECT value::bigint FROM json_array_elements_text($3::json))
+         ORDER BY seq LIMIT $4"
+    ),
+};
+
+/// Returns messages of these shards that are not timers, in the order of their numbers, at most
+/// `limit`, from the one after `after`.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn ready(
+    c: &mut Connection,
+    shards: &[ShardId],
+    after: i64,
+    limit: u32,
+) -> Result<Vec<Message>, StoreError> {
+    let values = vec![Value::NOW, after.into(), list_of(shards), limit.into()];
+    c.query(&READY, values).await?.iter().map(read).collect()
+}
+
+const TIMERS: Sql = Sql {
+    sqlite: select!(
+        "$1",
+        "WHERE due_at <= $2 AND shard IN (SELECT value FROM json_each($3))
+         ORDER BY due_at, seq LIMIT $4"
+    ),
+    postgres: select!(
+        "(actor_now() + $1)",
+        "WHERE due_at <= actor_now() + $2
+           AND shard IN (SELECT value::bigint FROM json_array_elements_text($3::json))
+         ORDER BY due_at, seq LIMIT $4"
+    ),
+};
+
+/// Returns timers of these shards that are due within `horizon`, the earliest first, at most `limit`.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn timers(
+    c: &mut Connection,
+    shards: &[ShardId],
+    horizon: Duration,
+    limit: u32,
+) -> Result<Vec<Message>, StoreError> {
+    let values = vec![
+        Value::NOW,
+        Value::from_now(horizon),
+        list_of(shards),
+        limit.into(),
+    ];
+    c.query(&TIMERS, values).await?.iter().map(read).collect()
+}
+
+const OF_ENTITY: Sql = Sql {
+    sqlite: select!(
+        "$1",
+        "WHERE kind = $2 AND entity = $3 AND seq > $4 AND due_at IS NULL ORDER BY seq LIMIT $5"
+    ),
+    postgres: select!(
+        "(actor_now() + $1)",
+        "WHERE kind = $2 AND entity = $3 AND seq > $4 AND due_at IS NULL ORDER BY seq LIMIT $5"
+    ),
+};
+
+/// Returns an entity's messages that are not timers, in order, at most `limit`, from the one after
+/// `after`.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn of_entity(
+    c: &mut Connection,
+    place: &Place,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<Message>, StoreError> {
+    let (kind, id) = ((&place.kind).into(), (&place.id).into());
+    let values = vec![Value::NOW, kind, id, after.into(), limit.into()];
+    c.query(&OF_ENTITY, values)
+        .await?
+        .iter()
+        .map(read)
+        .collect()
+}
+
+// Two index ranges instead of one look at every timer there is.
+const OVERDUE: Sql = Sql {
+    sqlite: select!(
+        "$1",
+        "WHERE seq IN (SELECT seq FROM mailbox INDEXED BY mailbox_ready
+                         WHERE due_at IS NULL AND created_at <= $2
+                       UNION ALL SELECT seq FROM mailbox WHERE due_at <= $2)
+           AND shard IN (SELECT value FROM json_each($3))
+         ORDER BY seq LIMIT $4"
+    ),
+    postgres: select!(
+        "(actor_now() + $1)",
+        "WHERE (due_at IS NULL AND created_at <= actor_now() + $2 OR due_at <= actor_now() + $2)
+           AND shard IN (SELECT value::bigint FROM json_array_elements_text($3::json))
+         ORDER BY seq LIMIT $4"
+    ),
+};
+
+/// Returns messages and timers of these shards that have been due for at least `age`, at most `limit`:
+/// each must be known to its owner, or it is stuck (architecture D16).
+///
+/// # Errors
+/// When the statement fails.
+pub async fn overdue(
+    c: &mut Connection,
+    shards: &[ShardId],
+    age: Duration,
+    limit: u32,
+) -> Result<Vec<Message>, StoreError> {
+    let values = vec![Value::NOW, Value::ago(age), list_of(shards), limit.into()];
+    c.query(&OVERDUE, values).await?.iter().map(read).collect()
+}
+
+const LAST_SEQ: Sql = Sql::same("SELECT COALESCE(MAX(seq), 0) FROM mailbox");
+
+/// Returns the highest number in the mailbox; 0 if it is empty.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn last_seq(c: &mut Connection) -> Result<i64, StoreError> {
+    c.query_one(&LAST_SEQ, vec![])
+        .await?
+        .map_or(Ok(0), |row| row.int(0))
+}
+
+/// How much waits in the mailbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Backlog {
+    /// How many messages are due.
+    pub due: u64,
+    /// For how long the oldest of them has been.
+    pub age: Duration,
+    /// How many timers are not due yet.
+    pub scheduled: u64,
+}
+
+const BACKLOG: Sql = Sql {
+    sqlite: "SELECT COUNT(*), COALESCE($1 - MIN(since), 0),
+               (SELECT COUNT(*) FROM mailbox WHERE due_at > $1)
+             FROM (SELECT created_at AS since FROM mailbox INDEXED BY mailbox_ready
+                     WHERE due_at IS NULL
+                   UNION ALL SELECT due_at FROM mailbox WHERE due_at <= $1)",
+    postgres: "SELECT COUNT(*), COALESCE(actor_now() + $1 - MIN(since), 0),
+                 (SELECT COUNT(*) FROM mailbox WHERE due_at > actor_now() + $1)
+               FROM (SELECT created_at AS since FROM mailbox WHERE due_at IS NULL
+                     UNION ALL SELECT due_at FROM mailbox WHERE due_at <= actor_now() + $1) AS due",
+};
+
+/// Returns how much waits in the mailboxes of all shards.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn backlog(c: &mut Connection) -> Result<Backlog, StoreError> {
+    let Some(row) = c.query_one(&BACKLOG, vec![Value::NOW]).await? else {
+        return Ok(Backlog::default());
+    };
+    Ok(Backlog {
+        due: row.counter(0)?,
+        age: Duration::from_millis(u64::try_from(row.int(1)?).unwrap_or(0)),
+        scheduled: row.counter(2)?,
+    })
+}
