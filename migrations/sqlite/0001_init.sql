@@ -41,7 +41,8 @@ CREATE TABLE entities (
     PRIMARY KEY (kind, id)
 ) WITHOUT ROWID;
 
--- Outcomes of calls, kept so that a repeat finds them. `hash` is of method and arguments.
+-- Outcomes of calls, kept so that a repeat finds them. `hash` is of method and arguments. The id comes
+-- first in the key: ids made by a node count up, so its rows land side by side instead of one a page.
 CREATE TABLE replies (
     kind       TEXT    NOT NULL,
     entity     TEXT    NOT NULL,
@@ -51,7 +52,7 @@ CREATE TABLE replies (
     ok         INTEGER NOT NULL,
     outcome    BLOB    NOT NULL,
     expires_at INTEGER NOT NULL,
-    PRIMARY KEY (kind, entity, id)
+    PRIMARY KEY (id, kind, entity)
 ) WITHOUT ROWID;
 CREATE INDEX replies_expired ON replies (expires_at);
 
@@ -75,7 +76,9 @@ CREATE TABLE mailbox (
 );
 CREATE INDEX mailbox_due ON mailbox (due_at, seq) WHERE due_at IS NOT NULL;
 CREATE INDEX mailbox_entity ON mailbox (kind, entity, seq) WHERE due_at IS NULL;
-CREATE INDEX mailbox_shard ON mailbox (shard, seq) WHERE due_at IS NULL;
+-- One node owns all shards of a SQLite database: ready messages are read in order, whatever their shard,
+-- past any number of timers.
+CREATE INDEX mailbox_ready ON mailbox (seq, shard, created_at) WHERE due_at IS NULL;
 CREATE INDEX mailbox_expired ON mailbox (expires_at) WHERE expires_at IS NOT NULL;
 
 -- Messages that were given up, as they were, with what happened. `what` says which table they left.

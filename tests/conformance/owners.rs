@@ -228,6 +228,21 @@ async fn a_node_drains_and_leaves_in_order() -> Result<()> {
 }
 
 #[tokio::test]
+async fn whoever_holds_the_file_ends_every_other_lease() -> Result<()> {
+    for_each_backend(async |backend| {
+        let bed = Bed::new(backend).await?;
+
+        assert_eq!(bed.sql(|c| Box::pin(nodes::tombstone_all(c))).await?, 1);
+        let b = register(&bed, "b").await?;
+
+        assert_eq!(renew(&bed, "a", Incarnation(1)).await?, None);
+        assert_eq!(take(&bed, "b", b).await?.len(), SHARDS as usize);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn shards_are_made_once() -> Result<()> {
     for_each_backend(async |backend| {
         let bed = Bed::new(backend).await?;

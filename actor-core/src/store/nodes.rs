@@ -169,6 +169,18 @@ pub async fn tombstone(
     end(c, node, incarnation, NodeState::Dead).await
 }
 
+const TOMBSTONE_ALL: Sql =
+    Sql::same("UPDATE nodes SET state = 'dead', expires_at = 0 WHERE expires_at > 0");
+
+/// Ends every lease: for whoever holds the lock that proves that no other process uses the database
+/// (architecture D9). Returns how many there were.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn tombstone_all(c: &mut Connection) -> Result<u64, StoreError> {
+    c.execute(&TOMBSTONE_ALL, vec![]).await
+}
+
 /// Ends this node's own lease, after its shards were released. Returns false if it had ended before.
 ///
 /// # Errors

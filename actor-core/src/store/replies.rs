@@ -34,9 +34,9 @@ pub static STORE: Statement = Statement::new(
     Rank::REPLIES,
     "INSERT INTO replies (kind, entity, id, shard, hash, ok, outcome, expires_at)",
     &[Text, Text, Blob, Int, Int, Int, Blob, Time],
-    "ON CONFLICT (kind, entity, id) DO NOTHING",
+    "ON CONFLICT (id, kind, entity) DO NOTHING",
 )
-.key(&[0, 1, 2], "kind, entity, id")
+.key(&[2, 0, 1], "id, kind, entity")
 .missing(Missing::Conflict);
 
 /// Returns the write that stores `reply`; a conflict means that the call was done before.
@@ -69,7 +69,7 @@ pub struct ReplyRow {
 }
 
 const FIND: Sql =
-    Sql::same("SELECT hash, ok, outcome FROM replies WHERE kind = $1 AND entity = $2 AND id = $3");
+    Sql::same("SELECT hash, ok, outcome FROM replies WHERE id = $1 AND kind = $2 AND entity = $3");
 
 /// Returns the outcome of a call; `None` if there is none. One past its time is returned until it is
 /// deleted, since its row still refuses another.
@@ -81,7 +81,7 @@ pub async fn find(
     place: &Place,
     id: CallId,
 ) -> Result<Option<ReplyRow>, StoreError> {
-    let values = vec![(&place.kind).into(), (&place.id).into(), id.into()];
+    let values = vec![id.into(), (&place.kind).into(), (&place.id).into()];
     let Some(row) = c.query_one(&FIND, values).await? else {
         return Ok(None);
     };
@@ -93,11 +93,11 @@ pub async fn find(
 }
 
 const DELETE_EXPIRED: Sql = Sql {
-    sqlite: "DELETE FROM replies WHERE (kind, entity, id) IN
-               (SELECT kind, entity, id FROM replies WHERE expires_at <= $1
+    sqlite: "DELETE FROM replies WHERE (id, kind, entity) IN
+               (SELECT id, kind, entity FROM replies WHERE expires_at <= $1
                 ORDER BY expires_at LIMIT $2)",
-    postgres: "DELETE FROM replies WHERE (kind, entity, id) IN
-                 (SELECT kind, entity, id FROM replies WHERE expires_at <= actor_now() + $1
+    postgres: "DELETE FROM replies WHERE (id, kind, entity) IN
+                 (SELECT id, kind, entity FROM replies WHERE expires_at <= actor_now() + $1
                   ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
 };
 

@@ -82,7 +82,8 @@ fn read(row: &Row) -> Result<Message, StoreError> {
 const READY: Sql = Sql {
     sqlite: select!(
         "$1",
-        "WHERE due_at IS NULL AND seq > $2 AND shard IN (SELECT value FROM json_each($3))
+        "INDEXED BY mailbox_ready WHERE due_at IS NULL AND seq > $2
+           AND shard IN (SELECT value FROM json_each($3))
          ORDER BY seq LIMIT $4"
     ),
     postgres: select!(
@@ -172,15 +173,19 @@ pub async fn of_entity(
         .collect()
 }
 
+// Two index ranges instead of one look at every timer there is.
 const OVERDUE: Sql = Sql {
     sqlite: select!(
         "$1",
-        "WHERE COALESCE(due_at, created_at) <= $2 AND shard IN (SELECT value FROM json_each($3))
+        "WHERE seq IN (SELECT seq FROM mailbox INDEXED BY mailbox_ready
+                         WHERE due_at IS NULL AND created_at <= $2
+                       UNION ALL SELECT seq FROM mailbox WHERE due_at <= $2)
+           AND shard IN (SELECT value FROM json_each($3))
          ORDER BY seq LIMIT $4"
     ),
     postgres: select!(
         "(actor_now() + $1)",
-        "WHERE COALESCE(due_at, created_at) <= actor_now() + $2
+        "WHERE (due_at IS NULL AND created_at <= actor_now() + $2 OR due_at <= actor_now() + $2)
            AND shard IN (SELECT value::bigint FROM json_array_elements_text($3::json))
          ORDER BY seq LIMIT $4"
     ),
@@ -226,13 +231,15 @@ pub struct Backlog {
 }
 
 const BACKLOG: Sql = Sql {
-    sqlite: "SELECT COUNT(*), COALESCE($1 - MIN(COALESCE(due_at, created_at)), 0),
+    sqlite: "SELECT COUNT(*), COALESCE($1 - MIN(since), 0),
                (SELECT COUNT(*) FROM mailbox WHERE due_at > $1)
-             FROM mailbox WHERE due_at IS NULL OR due_at <= $1",
-    postgres: "SELECT COUNT(*),
-                 COALESCE(actor_now() + $1 - MIN(COALESCE(due_at, created_at)), 0),
+             FROM (SELECT created_at AS since FROM mailbox INDEXED BY mailbox_ready
+                     WHERE due_at IS NULL
+                   UNION ALL SELECT due_at FROM mailbox WHERE due_at <= $1)",
+    postgres: "SELECT COUNT(*), COALESCE(actor_now() + $1 - MIN(since), 0),
                  (SELECT COUNT(*) FROM mailbox WHERE due_at > actor_now() + $1)
-               FROM mailbox WHERE due_at IS NULL OR due_at <= actor_now() + $1",
+               FROM (SELECT created_at AS since FROM mailbox WHERE due_at IS NULL
+                     UNION ALL SELECT due_at FROM mailbox WHERE due_at <= actor_now() + $1) AS due",
 };
 
 /// Returns how much waits in the mailboxes of all shards.
