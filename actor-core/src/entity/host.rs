@@ -57,6 +57,8 @@ pub(crate) struct Activation<K: Handlers> {
     /// The version of the last accepted state.
     pub(super) version: u64,
     pub(super) lane_activation: u64,
+    /// When the handler that runs now, or ran last, began.
+    pub(super) began: Instant,
     /// The epoch under which the state was read; writes carry it.
     pub(super) epoch: Epoch,
 }
@@ -80,6 +82,7 @@ pub(super) fn spawn<K: Handlers>(
         unknown: Unknown::default(),
         version: 0,
         lane_activation: slot.activation,
+        began: hosting.now(),
         epoch: hosting.epoch(slot.shard)?,
     };
     let host = EntityHost(PhantomData);
@@ -152,6 +155,7 @@ impl<K: Handlers> Activation<K> {
             return self.refuse(delivery, Refusal::Decode("the arguments are gone".into()));
         }
         let args = delivery.args.take().expect("just armed");
+        self.began = now;
         let row = delivery.row().map(|row| row.message);
         let message = row.or(delivery.identity().map(|identity| identity.id));
         self.ctx

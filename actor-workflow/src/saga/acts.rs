@@ -204,7 +204,9 @@ impl Activation {
     fn sleeps(&mut self, ledger: &Arc<Ledger>, duration: Duration) {
         self.failures = 0;
         let cancelled = ledger.lock().replay.cancelled();
-        let Some(loaded) = &mut self.loaded else { return };
+        let Some(loaded) = &mut self.loaded else {
+            return;
+        };
         if let (Some(run), Some(row)) = (&mut loaded.run, &mut loaded.row) {
             run.status = Status::because(State::Suspended, "timer");
             // Whoever cancelled it meanwhile made the row due again.
@@ -254,7 +256,9 @@ impl Activation {
     /// Notes what was stored; a run that is over is told to those who wait.
     pub(super) fn becomes(&mut self, status: Status) {
         let resting = !moves(status.state);
-        let Some(loaded) = &mut self.loaded else { return };
+        let Some(loaded) = &mut self.loaded else {
+            return;
+        };
         if let Some(run) = &mut loaded.run {
             run.status = status.clone();
         }
@@ -328,7 +332,9 @@ impl Activation {
             return;
         };
         self.sagas.meter.restart();
-        let Some(loaded) = &mut self.loaded else { return };
+        let Some(loaded) = &mut self.loaded else {
+            return;
+        };
         let Some(row) = &mut loaded.row else { return };
         row.attempts += 1;
         let (attempts, seq) = (row.attempts, row.seq);

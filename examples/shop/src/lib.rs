@@ -4,13 +4,13 @@
 //! [`order`], [`payment`]), how a cart becomes an order ([`checkout`]), and what a browser is given
 //! ([`page`]). The library part exists so that tests can host the kinds; the program is `main.rs`.
 
-pub mod ids;
 pub mod catalogue;
+pub mod ids;
 
-pub mod stock;
 pub mod cart;
 pub mod order;
 pub mod payment;
+pub mod stock;
 
 pub mod checkout;
 pub mod opening;
