@@ -136,6 +136,11 @@ impl Client {
         EntityRef::new(self.clone(), EntityId::new(id)).into()
     }
 
+    /// Returns the request that what is done through this client belongs to.
+    pub fn request(&self) -> Option<&Arc<RequestContext>> {
+        self.request.as_ref()
+    }
+
     /// Returns this client with `request` passed along in all it does.
     #[must_use]
     pub fn with_request(&self, request: RequestContext) -> Self {

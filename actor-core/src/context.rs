@@ -57,6 +57,12 @@ impl Origin {
             .derive(self.ordinal.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// Says whether what is done here may be repeated long after, by a later life of the node: what
+    /// was done is remembered as long as for a caller's own key.
+    pub(crate) fn repeats_late(&self) -> bool {
+        self.derives && self.effects.is_none()
+    }
+
     /// Returns the chain as text if `key` waits in it.
     pub(crate) fn cycle(&self, key_kind: &str, key_id: &str) -> Option<String> {
         let mut path = vec![format!("{key_kind}/{key_id}")];

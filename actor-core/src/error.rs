@@ -201,3 +201,13 @@ impl<E: Error> From<E> for Failure {
         Self::new("failed", message)
     }
 }
+
+/// A handler's own failure stays what it was; anything else is told as any error is.
+impl From<CallError<Failure>> for Failure {
+    fn from(error: CallError<Failure>) -> Self {
+        match error {
+            CallError::Rejected(failure) => failure,
+            other => Self::new("failed", other),
+        }
+    }
+}

@@ -23,6 +23,7 @@ use std::{
 use ractor::ActorCell;
 use tokio::sync::oneshot;
 
+pub use residency::Resident;
 pub use start::{HostingConfig, Resources};
 
 use crate::{
@@ -35,7 +36,7 @@ use crate::{
     meter::Meter,
     router::{Probe, Router},
     shards::Shards,
-    store::{Store, lane::Lanes},
+    store::{BoxFuture, Store, StoreError, lane::Lanes},
     timers::Timers,
     topic::Topics,
     wheel::{Alarm, AlarmId, Wheel},
@@ -109,6 +110,17 @@ pub trait Hosted: Send + Sync {
     fn stats(&self) -> KindStats;
     /// Returns the kind's counts.
     fn meter(&self) -> &Meter;
+    /// Does the kind's own housekeeping, about once a minute: expired rows leave, gauges are set.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    fn sweep(
+        self: Arc<Self>,
+        hosting: &Arc<Hosting>,
+    ) -> BoxFuture<'static, Result<(), StoreError>> {
+        let _ = hosting;
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 /// What all components of a node share.

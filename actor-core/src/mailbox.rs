@@ -72,7 +72,7 @@ struct StoredContext {
 
 impl StoredMessage {
     /// Returns the write that stores it in `shard`.
-    pub(crate) fn write(&self, shard: ShardId) -> Write {
+    pub fn write(&self, shard: ShardId) -> Write {
         let context = StoredContext {
             request: self.request.as_deref().cloned(),
             keyed: self.keyed,
@@ -99,7 +99,7 @@ impl StoredMessage {
     }
 
     /// Returns the row this message became when the store numbered it.
-    pub(crate) fn stored(self, seq: i64, now_ms: i64) -> MailboxRow {
+    pub fn stored(self, seq: i64, now_ms: i64) -> MailboxRow {
         let due_in = match self.due {
             None => Duration::ZERO,
             Some(Due::After(delay)) => delay,

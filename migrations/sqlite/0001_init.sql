@@ -130,6 +130,7 @@ CREATE TABLE runs (
     state       TEXT    NOT NULL,
     version     INTEGER NOT NULL,
     input       BLOB    NOT NULL,
+    context     BLOB    NOT NULL,
     result      BLOB,
     error       BLOB,
     wake_at     INTEGER,
@@ -139,8 +140,7 @@ CREATE TABLE runs (
     finished_at INTEGER,
     PRIMARY KEY (kind, id)
 ) WITHOUT ROWID;
-CREATE INDEX runs_open ON runs (shard, updated_at) WHERE finished_at IS NULL;
-CREATE INDEX runs_wake ON runs (wake_at) WHERE wake_at IS NOT NULL;
+CREATE INDEX runs_state ON runs (state, kind, id);
 CREATE INDEX runs_finished ON runs (finished_at) WHERE finished_at IS NOT NULL;
 
 -- What runs did, append only; `seq` counts from 1 within a run.

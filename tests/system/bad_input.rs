@@ -1,5 +1,4 @@
-//! What outsiders get wrong costs exactly that request: a documented error, and everything else goes
-//! on.
+//! What outsiders get wrong costs exactly that request: a documented error, and all else goes on.
 
 use actor_tests::{Answer, Deadline, NoAnswer, Request, Result, Socket};
 use serde_json::{Value, json};
@@ -15,10 +14,10 @@ const BODY_TOO_LARGE: usize = 32 * 1024 * 1024;
 fn assert_problem(answer: &Answer, status: u16, kind: &str, case: &str) -> Result<()> {
     let said = format!("{case}: {} {}", answer.status, answer.text());
     assert_eq!(answer.status, status, "{said}");
-    assert_eq!(
-        answer.header("content-type"),
-        "application/problem+json",
-        "{said}"
+    let content = answer.header("content-type");
+    assert!(
+        content.starts_with("application/problem+json"),
+        "{said}: {content}"
     );
     let problem = answer.json()?;
     assert_eq!(problem["kind"], kind, "{said}");
@@ -209,7 +208,13 @@ async fn a_refused_call_over_a_socket_has_the_same_kind_as_over_http() -> Result
     let shop = Shop::open().await?;
     let mut socket = open_socket(&shop).await?;
     let by = Deadline::seconds(START_SECONDS);
-    let call = |kind: &str, method: &str, arguments: Value| json!({"kind": kind, "id": "tea", "method": method, "args": arguments});
+    let call = |kind: &str, method: &str, arguments: Value| {
+        let mut params = restock_over_socket();
+        params["kind"] = json!(kind);
+        params["method"] = json!(method);
+        params["args"] = arguments;
+        params
+    };
     let cases = [
         (
             call("stick", "restock", json!({"quantity": 1})),

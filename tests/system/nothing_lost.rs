@@ -2,7 +2,7 @@
 //!
 //! 64 HTTP and 16 WebSocket clients change stock and check out, each change under a key, and repeat
 //! a change until it is answered. Meanwhile the program is killed with SIGKILL at random moments,
-//! also while it starts, and started again. What the clients were told is the truth to compare with.
+//! also while it starts, and started again. What the clients were told is what must be true.
 
 mod client;
 mod ledger;

@@ -62,11 +62,14 @@ pub(crate) fn database_in(folder: &Path) -> std::path::PathBuf {
 pub(crate) async fn ready(running: &Running) -> Result<Http> {
     let by = Deadline::seconds(START_SECONDS);
     let mut http = Http::to(running.address(by).await?);
+    let mut last = String::new();
     let looking = by.poll("/health/ready", async || {
-        let answer = http.send(&Request::get("/health/ready"), by).await.ok()?;
-        (answer.status == 200).then_some(())
+        let answer = http.send(&Request::get("/health/ready"), by).await;
+        last = format!("{answer:?}");
+        answer.ok().filter(|answer| answer.status == 200)
     });
-    looking.await?;
+    let ready = looking.await;
+    ready.map_err(|_| Failure::new(format!("the shop does not become ready: {last}")))?;
     Ok(http)
 }
 

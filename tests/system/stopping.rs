@@ -89,8 +89,8 @@ async fn an_idle_connection_does_not_hold_up_the_end() -> Result<()> {
     Ok(())
 }
 
-/// One of many clients: changes under keys until the node is gone. Returns what was acknowledged and
-/// the change that got no answer, if one did not.
+/// One of many clients: changes under keys until the node is gone. Returns how many were
+/// acknowledged, and the change that got no answer, if one did not.
 async fn change_until_gone(number: u32, mut http: Http) -> (i64, Option<Request>) {
     for turn in 0..100_000 {
         let key = format!("{number}-{turn}");

@@ -5,7 +5,7 @@ use std::{
     fmt,
     future::IntoFuture,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock, Weak},
     task::{Context, Poll},
     time::Duration,
 };
@@ -16,7 +16,7 @@ use super::{
     Handlers,
     delivery::{Delivery, Reply, TypedReply, unwritable},
     directory::{Directory, refusal_is_retried},
-    slot::Shared,
+    slot::{Shared, Slot},
 };
 use crate::{
     client::{CALL_TIMEOUT, Client, Invocation, Mode},
@@ -33,6 +33,8 @@ pub struct EntityRef<K: Handlers> {
     client: Client,
     directory: Result<Arc<Directory<K>>, Refusal>,
     id: EntityId,
+    /// The activation this reference met first; a shortcut that may lead to one that has ended.
+    seen: OnceLock<Weak<Slot<K>>>,
 }
 
 impl<K: Handlers> EntityRef<K> {
@@ -41,6 +43,7 @@ impl<K: Handlers> EntityRef<K> {
             directory: client.hosting.host_of::<K, Directory<K>>(),
             client,
             id,
+            seen: OnceLock::new(),
         }
     }
 
@@ -75,6 +78,7 @@ impl<K: Handlers> Clone for EntityRef<K> {
             client: self.client.clone(),
             directory: self.directory.clone(),
             id: self.id.clone(),
+            seen: self.seen.clone(),
         }
     }
 }
@@ -246,10 +250,11 @@ impl<K: Handlers, T, E> CallFuture<'_, K, T, E> {
         let known = self.again.as_ref().map(|(_, _, id)| *id).or(self.call);
         let delivery =
             client.delivery::<K>(&self.target.id, args, reply, Some(self.deadline), known)?;
-        if let (Some(identity), Some(bytes)) = (delivery.identity, &delivery.encoded) {
+        if let (Some(identity), Some(bytes)) = (delivery.identity(), delivery.encoded()) {
             self.again = Some((delivery.method, bytes.clone(), identity.id));
         }
-        let queued = directory.admit(&client.hosting, &self.target.id, delivery)?;
+        let seen = &self.target.seen;
+        let queued = directory.admit_seen(&client.hosting, &self.target.id, seen, delivery)?;
         self.state = State::Waiting(receiver, queued);
         Ok(())
     }
@@ -349,13 +354,15 @@ impl Client {
         self.accepting()?;
         let mut delivery = Delivery::new(args, reply);
         delivery.deadline = deadline;
-        delivery.request.clone_from(&self.request);
+        if self.request.is_some() {
+            delivery.rare().request.clone_from(&self.request);
+        }
         let mut derived = None;
         if let Some(origin) = &self.origin {
             if let Some(path) = origin.cycle(K::KIND, id.as_str()) {
                 return Err(Refusal::Cycle(path.into()));
             }
-            delivery.parent = Some(origin.clone());
+            delivery.rare().parent = Some(origin.clone());
             if call.is_none() && origin.derives {
                 derived = Some(origin.next_id());
             }
@@ -365,7 +372,7 @@ impl Client {
             delivery.encode().map_err(unwritable)?;
         }
         if let Some(call) = identity {
-            let keyed = derived.is_none();
+            let keyed = derived.is_none() || self.repeats_late();
             let keep = if keyed {
                 K::OPTIONS.key_retention
             } else {
@@ -396,7 +403,9 @@ impl Client {
         }
         self.accepting()?;
         let mut delivery = Delivery::new(args, Reply::Nobody);
-        delivery.request.clone_from(&self.request);
+        if self.request.is_some() {
+            delivery.rare().request.clone_from(&self.request);
+        }
         directory.admit(&self.hosting, id, delivery).map(drop)
     }
 
@@ -411,6 +420,13 @@ impl Client {
         let mut invocation = Invocation::new(K::KIND, id, K::METHODS[K::method(args)].name);
         invocation.mode = mode;
         Ok(invocation.args(Codec::Msgpack, bytes))
+    }
+
+    /// Says whether what is done through this client may be repeated by a later life of the node.
+    fn repeats_late(&self) -> bool {
+        self.origin
+            .as_ref()
+            .is_some_and(|origin| origin.repeats_late())
     }
 
     /// Writes a message down.
@@ -441,7 +457,7 @@ impl Client {
             request: self.request.clone(),
             due: None,
             expires: None,
-            keyed: call.is_some(),
+            keyed: call.is_some() || self.repeats_late(),
         })
     }
 

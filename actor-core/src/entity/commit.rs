@@ -4,7 +4,7 @@
 //! call has an identity, what the handler sent, and the end of the mailbox row it came from. Only
 //! then the reply leaves. Nothing here waits: the lane calls back.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Encoded, Handlers, STATE_BYTES_MAX,
@@ -15,6 +15,7 @@ use super::{
     snapshot::{self, Unknown},
 };
 use crate::{
+    clock::Instant,
     codec::Codec,
     error::Refusal,
     hosting::Hosting,
@@ -45,6 +46,7 @@ struct Pending<K: Handlers> {
     encoded: Option<Encoded>,
     sequence: u64,
     bytes: usize,
+    began: Instant,
     reply_write: Option<usize>,
     /// Messages this one sends, with the index of their write.
     sends: Vec<(usize, StoredMessage)>,
@@ -111,7 +113,7 @@ impl<K: Handlers> Activation<K> {
         delivery: &Delivery<K>,
         outcome: &K::Outcome,
     ) -> Result<Option<Encoded>, Refusal> {
-        if delivery.identity.is_none() {
+        if delivery.identity().is_none() {
             return Ok(None);
         }
         let encoded = K::encode_outcome(outcome, Codec::Msgpack).map_err(unwritable)?;
@@ -131,9 +133,9 @@ impl<K: Handlers> Activation<K> {
         effects: Vec<Effect>,
     ) {
         let mut reply_write = None;
-        let answered_by_row = K::METHODS[delivery.method].writes || delivery.row.is_some();
+        let answered_by_row = K::METHODS[delivery.method].writes || delivery.row().is_some();
         if let (Some(identity), Some(encoded), true) = (
-            delivery.identity,
+            delivery.identity(),
             &encoded,
             answered_by_row || !effects.is_empty(),
         ) {
@@ -149,7 +151,7 @@ impl<K: Handlers> Activation<K> {
                 },
             ));
         }
-        if let Some(row) = delivery.row {
+        if let Some(row) = delivery.row() {
             writes.push(mailbox::delete(row.seq));
         }
         let sends = self.hosting.effect_writes(effects, &mut writes);
@@ -167,6 +169,7 @@ impl<K: Handlers> Activation<K> {
             encoded,
             sequence,
             bytes,
+            began: self.began,
             reply_write,
             sends,
         };
@@ -217,10 +220,13 @@ impl<K: Handlers> Activation<K> {
         outcome: K::Outcome,
         encoded: Option<Encoded>,
     ) {
-        if delivery.row.is_some() {
+        if delivery.row().is_some() {
             return self.submit(delivery, outcome, encoded, Vec::new(), Vec::new());
         }
         count(&self.directory, &delivery, &outcome);
+        if delivery.number.is_multiple_of(SAMPLE) {
+            timed::<K>(delivery.method, self.hosting.now() - self.began);
+        }
         self.slot.settle(delivery, Settled::Done(outcome, encoded));
     }
 
@@ -229,7 +235,7 @@ impl<K: Handlers> Activation<K> {
         if K::DURABLE.is_some() && K::METHODS[delivery.method].writes {
             self.restore();
         }
-        match delivery.row {
+        match delivery.row() {
             // Nobody waits for a stored message: it is failed for good, and kept as a dead letter.
             Some(_) => self.bury(delivery, &refusal.to_string()),
             None => self.refuse(delivery, refusal),
@@ -345,7 +351,9 @@ impl<K: Handlers> Activation<K> {
     ///
     /// A suspect row is counted before it runs: if it kills the node, the next life knows.
     pub(super) async fn may_run_row(&mut self, delivery: &mut Delivery<K>) -> bool {
-        let Some(row) = delivery.row else { return true };
+        let Some(row) = delivery.row() else {
+            return true;
+        };
         if row.expired {
             self.slot.lock().row_done(row.seq);
             self.hosting.drop_row(self.slot.shard, row.seq);
@@ -363,7 +371,9 @@ impl<K: Handlers> Activation<K> {
 
     /// A stored message's handler failed: counts it and tries again later, or buries it.
     pub(super) async fn row_failed(&mut self, mut delivery: Delivery<K>, error: String) {
-        let Some(row) = &mut delivery.row else { return };
+        let Some(row) = &mut delivery.rare().row else {
+            return;
+        };
         let (seq, attempts) = (row.seq, row.attempts);
         row.attempts += 1;
         if self
@@ -379,7 +389,7 @@ impl<K: Handlers> Activation<K> {
     }
 
     fn bury(&mut self, delivery: Delivery<K>, error: &str) {
-        if let Some(row) = delivery.row {
+        if let Some(row) = delivery.row() {
             self.slot.lock().row_done(row.seq);
             self.hosting.bury_row(self.slot.shard, row.seq, error);
         }
@@ -413,20 +423,21 @@ impl<K: Handlers> Pending<K> {
                 self.hosting.accept_row(message.stored(*seq, now));
             }
         }
-        if let Some(row) = self.delivery.row {
+        if let Some(row) = self.delivery.row() {
             self.slot.lock().row_done(row.seq);
         }
         count(&self.directory, &self.delivery, &self.outcome);
+        timed::<K>(self.delivery.method, self.hosting.now() - self.began);
         self.slot
             .settle(self.delivery, Settled::Done(self.outcome, self.encoded));
     }
 
     /// An earlier run of the same call was stored: its outcome is the answer, this run's is dropped.
     fn already_done(self) {
-        let Some(identity) = self.delivery.identity else {
+        let Some(identity) = self.delivery.identity() else {
             return;
         };
-        if let Some(row) = self.delivery.row {
+        if let Some(row) = self.delivery.row() {
             self.slot.lock().row_done(row.seq);
             self.hosting.drop_row(self.slot.shard, row.seq);
         }
@@ -459,7 +470,7 @@ impl<K: Handlers> Pending<K> {
     /// Nobody knows whether it was stored. A call with an identity asks again under it; rows are
     /// read again; an unkeyed call of this process cannot know.
     fn unclear(self, error: &StoreError) {
-        if self.delivery.row.is_some() || self.delivery.identity.is_some() {
+        if self.delivery.row().is_some() || self.delivery.identity().is_some() {
             return run_again(&self.slot, self.delivery, "the commit's end is unknown");
         }
         self.directory
@@ -470,7 +481,7 @@ impl<K: Handlers> Pending<K> {
     }
 
     fn failed(self, error: &StoreError) {
-        if self.delivery.row.is_some() {
+        if self.delivery.row().is_some() {
             return run_again(&self.slot, self.delivery, "the store refused it");
         }
         self.directory
@@ -483,7 +494,7 @@ impl<K: Handlers> Pending<K> {
 
 /// Runs a message again after the reload; one that cannot be run again is answered.
 fn run_again<K: Handlers>(slot: &Shared<K>, mut delivery: Delivery<K>, why: &str) {
-    if delivery.row.is_some() {
+    if delivery.row().is_some() {
         // The store has it, in order with what came after it.
         let mut inner = slot.lock();
         inner.forget_identity(&delivery);
@@ -502,6 +513,16 @@ fn count<K: Handlers>(directory: &Directory<K>, delivery: &Delivery<K>, outcome:
         CallOutcome::Rejected
     };
     directory.meter.call(delivery.method, column);
+}
+
+/// One in so many calls of volatile entities is timed: timing costs as much as a short handler.
+const SAMPLE: u64 = 64;
+
+/// Records how long a call took from its start to its answer.
+fn timed<K: Handlers>(method: usize, took: Duration) {
+    let method = K::METHODS[method].name;
+    metrics::histogram!("actor_call_duration", "kind" => K::KIND, "method" => method)
+        .record(took.as_secs_f64());
 }
 
 /// Returns about how many bytes a write holds in memory until its commit.

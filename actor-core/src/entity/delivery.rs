@@ -50,21 +50,28 @@ pub(crate) struct RowTag {
     pub(crate) expired: bool,
 }
 
-/// A message in an activation's queue.
+/// A message in an activation's queue. Small, because it is moved from hand to hand: what most calls
+/// do not have is set apart.
 pub(crate) struct Delivery<K: Handlers> {
     pub(crate) method: usize,
     /// Taken when it runs.
     pub(crate) args: Option<K::Args>,
-    /// The arguments as MessagePack, kept if it may have to run again.
-    pub(crate) encoded: Option<Arc<[u8]>>,
     pub(crate) reply: Reply<K>,
     pub(crate) deadline: Option<Instant>,
-    pub(crate) request: Option<Arc<RequestContext>>,
-    pub(crate) parent: Option<Arc<Origin>>,
-    pub(crate) identity: Option<Identity>,
-    pub(crate) row: Option<RowTag>,
     /// Its place among all messages of the activation.
     pub(crate) number: u64,
+    rare: Option<Box<Rare>>,
+}
+
+/// What calls from outside any context to volatile entities do not have.
+#[derive(Default)]
+pub(crate) struct Rare {
+    /// The arguments as MessagePack, kept if it may have to run again.
+    encoded: Option<Arc<[u8]>>,
+    identity: Option<Identity>,
+    pub(crate) request: Option<Arc<RequestContext>>,
+    pub(crate) parent: Option<Arc<Origin>>,
+    pub(crate) row: Option<RowTag>,
 }
 
 impl<K: Handlers> Delivery<K> {
@@ -72,21 +79,42 @@ impl<K: Handlers> Delivery<K> {
         Self {
             method: K::method(&args),
             args: Some(args),
-            encoded: None,
             reply,
             deadline: None,
-            request: None,
-            parent: None,
-            identity: None,
-            row: None,
             number: 0,
+            rare: None,
         }
+    }
+
+    pub(crate) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        self.rare.as_ref().and_then(|rare| rare.identity)
+    }
+
+    pub(crate) fn row(&self) -> Option<RowTag> {
+        self.rare.as_ref().and_then(|rare| rare.row)
+    }
+
+    pub(crate) fn encoded(&self) -> Option<&Arc<[u8]>> {
+        self.rare.as_ref().and_then(|rare| rare.encoded.as_ref())
+    }
+
+    pub(crate) fn request(&self) -> Option<Arc<RequestContext>> {
+        self.rare.as_ref().and_then(|rare| rare.request.clone())
+    }
+
+    pub(crate) fn parent(&self) -> Option<Arc<Origin>> {
+        self.rare.as_ref().and_then(|rare| rare.parent.clone())
     }
 
     /// Keeps the arguments in bytes, so that the message can be run again or recognized.
     pub(crate) fn encode(&mut self) -> Result<(), CodecError> {
-        if let (None, Some(args)) = (&self.encoded, &self.args) {
-            self.encoded = Some(K::encode_args(args, Codec::Msgpack)?.into());
+        if let (None, Some(args)) = (self.encoded(), &self.args) {
+            let encoded = K::encode_args(args, Codec::Msgpack)?;
+            self.rare().encoded = Some(encoded.into());
         }
         Ok(())
     }
@@ -94,18 +122,16 @@ impl<K: Handlers> Delivery<K> {
     /// Gives the message an identity; its arguments must have been encoded.
     pub(crate) fn identify(&mut self, id: CallId, keep: Duration) {
         let name = K::METHODS[self.method].name.as_bytes();
-        let args = self.encoded.as_deref().unwrap_or_default();
+        let args = self.encoded().map(|bytes| &bytes[..]).unwrap_or_default();
         let hash = xxhash_rust::xxh3::xxh3_64_with_seed(args, xxhash_rust::xxh3::xxh3_64(name));
-        self.identity = Some(Identity { id, hash, keep });
+        self.rare().identity = Some(Identity { id, hash, keep });
     }
 
     /// Says whether it can run again after it ran.
     pub(crate) fn rearm(&mut self) -> bool {
         if self.args.is_none() {
-            self.args = self
-                .encoded
-                .as_deref()
-                .and_then(|bytes| K::decode_args(self.method, Codec::Msgpack, bytes).ok());
+            let bytes = self.encoded();
+            self.args = bytes.and_then(|it| K::decode_args(self.method, Codec::Msgpack, it).ok());
         }
         self.args.is_some()
     }

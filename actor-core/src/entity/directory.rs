@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::Ordering},
 };
 
 use tokio::sync::oneshot;
@@ -66,6 +66,29 @@ impl<K: Handlers> Directory<K> {
                 }
             }
         }
+    }
+
+    /// As [`Directory::admit`], for a reference that remembers where it found the entity.
+    pub(crate) fn admit_seen(
+        self: &Arc<Self>,
+        hosting: &Arc<Hosting>,
+        id: &EntityId,
+        seen: &OnceLock<Weak<Slot<K>>>,
+        mut delivery: Delivery<K>,
+    ) -> Result<Option<(Shared<K>, u64)>, Refusal> {
+        if let Some(slot) = seen.get().and_then(Weak::upgrade) {
+            match slot.admit(delivery) {
+                Admission::Queued(number) => return Ok(Some((slot, number))),
+                Admission::Joined => return Ok(None),
+                Admission::Refused(refusal) => return Err(refusal),
+                Admission::Closed(back) => delivery = back,
+            }
+        }
+        let queued = self.admit(hosting, id, delivery)?;
+        if let Some((slot, _)) = &queued {
+            seen.get_or_init(|| Arc::downgrade(slot));
+        }
+        Ok(queued)
     }
 
     /// Returns the entity's activation.

@@ -21,7 +21,7 @@ use super::{
     snapshot::Unknown,
 };
 use crate::{
-    context::Ctx, error::Refusal, hosting::Hosting, id::Epoch, mailbox::MailboxRow,
+    clock::Instant, context::Ctx, error::Refusal, hosting::Hosting, id::Epoch, mailbox::MailboxRow,
     meter::CallOutcome, store::entities::Place, wheel::Alarm,
 };
 
@@ -57,6 +57,8 @@ pub(crate) struct Activation<K: Handlers> {
     /// The version of the last accepted state.
     pub(super) version: u64,
     pub(super) lane_activation: u64,
+    /// When the handler that runs now, or ran last, began.
+    pub(super) began: Instant,
     /// The epoch under which the state was read; writes carry it.
     pub(super) epoch: Epoch,
 }
@@ -80,6 +82,7 @@ pub(super) fn spawn<K: Handlers>(
         unknown: Unknown::default(),
         version: 0,
         lane_activation: slot.activation,
+        began: hosting.now(),
         epoch: hosting.epoch(slot.shard)?,
     };
     let host = EntityHost(PhantomData);
@@ -113,8 +116,8 @@ impl<K: Handlers> Actor for EntityHost<K> {
         _: Poke,
         activation: &mut Activation<K>,
     ) -> Result<(), ActorProcessingErr> {
+        let mut now = activation.hosting.now();
         for _ in 0..BATCH {
-            let now = activation.hosting.now();
             match activation.slot.next(now) {
                 Next::Wait => {
                     activation.hosting.became_idle();
@@ -124,37 +127,45 @@ impl<K: Handlers> Actor for EntityHost<K> {
                     myself.stop(None);
                     return Ok(());
                 }
-                Next::Load => activation.load().await,
-                Next::Run(delivery) => activation.run(delivery).await,
+                // Boxed like all that is rare, so that the future of the common case stays small:
+                // ractor moves it for each message.
+                Next::Load => Box::pin(activation.load()).await,
+                Next::Run(delivery) => {
+                    // A plain `fn` takes no time that matters to deadlines; what awaits does.
+                    let instant = K::METHODS[delivery.method].runs_ahead;
+                    activation.run(delivery, now).await;
+                    if instant {
+                        continue;
+                    }
+                }
             }
+            now = activation.hosting.now();
         }
         myself.cast(Poke).map_err(Into::into)
     }
 }
 
 impl<K: Handlers> Activation<K> {
-    async fn run(&mut self, mut delivery: Delivery<K>) {
-        if delivery
-            .deadline
-            .is_some_and(|deadline| deadline <= self.hosting.now())
-        {
+    async fn run(&mut self, mut delivery: Delivery<K>, now: Instant) {
+        if delivery.deadline.is_some_and(|deadline| deadline <= now) {
             return self.refuse(delivery, Refusal::Timeout { started: false });
         }
-        if delivery.row.is_some() && !self.may_run_row(&mut delivery).await {
+        if delivery.row().is_some() && !Box::pin(self.may_run_row(&mut delivery)).await {
             return;
         }
         if !delivery.rearm() {
             return self.refuse(delivery, Refusal::Decode("the arguments are gone".into()));
         }
         let args = delivery.args.take().expect("just armed");
-        let row = delivery.row.map(|row| row.message);
-        let message = row.or(delivery.identity.map(|identity| identity.id));
+        self.began = now;
+        let row = delivery.row().map(|row| row.message);
+        let message = row.or(delivery.identity().map(|identity| identity.id));
         self.ctx
-            .turn(message, delivery.request.clone(), delivery.parent.clone());
+            .turn(message, delivery.request(), delivery.parent());
         let entity = self.entity.as_mut().expect("the slot loads before it runs");
         match caught(entity.handle(args, &mut self.ctx)).await {
             Ok(outcome) => self.finish(delivery, outcome),
-            Err(panic) => self.crashed(delivery, &panic).await,
+            Err(panic) => Box::pin(self.crashed(delivery, &panic)).await,
         }
     }
 
@@ -178,7 +189,7 @@ impl<K: Handlers> Activation<K> {
         self.directory.meter.restart();
         self.back_off();
         let text = format!("`{}.{method}` panicked: {panic}", K::KIND);
-        if delivery.row.is_some() {
+        if delivery.row().is_some() {
             self.row_failed(delivery, text).await;
         } else {
             self.refuse(delivery, Refusal::Crashed(text.into()));
@@ -252,8 +263,9 @@ pub(super) fn from_row<K: Handlers>(
         .map_err(|error| Refusal::Decode(error.to_string().into()))?;
     let mut delivery = Delivery::new(args, Reply::Nobody);
     delivery.encode().map_err(super::delivery::unwritable)?;
-    delivery.request.clone_from(&message.request);
-    delivery.row = Some(RowTag {
+    let rare = delivery.rare();
+    rare.request.clone_from(&message.request);
+    rare.row = Some(RowTag {
         seq: row.seq,
         message: message.message,
         attempts: row.attempts,

@@ -148,7 +148,7 @@ impl<K: Handlers> Slot<K> {
         if inner.closed {
             return Admission::Closed(delivery);
         }
-        if let Some(identity) = delivery.identity
+        if let Some(identity) = delivery.identity()
             && let Some(earlier) = inner.in_flight.get_mut(&identity.id)
         {
             if earlier.hash != identity.hash {
@@ -179,7 +179,7 @@ impl<K: Handlers> Slot<K> {
         }
         // Before a durable entity's load, and while behind, SQL has the order: reading it finds the row.
         let unread = K::DURABLE.is_some() && inner.books.stale;
-        let timer = delivery.row.is_some_and(|row| row.timer);
+        let timer = delivery.row().is_some_and(|row| row.timer);
         if timer || !unread && !inner.books.rows_behind {
             inner.add_row(delivery, seq);
         }
@@ -197,7 +197,7 @@ impl<K: Handlers> Slot<K> {
         else {
             return false;
         };
-        let identity = inner.queue[at].identity;
+        let identity = inner.queue[at].identity();
         let joined =
             identity.and_then(|identity| inner.in_flight.get_mut(&identity.id)?.waiters.pop());
         if let Some(waiter) = joined {
@@ -276,7 +276,7 @@ impl<K: Handlers> Slot<K> {
 
     /// Answers a message and all repeats that joined it.
     pub(crate) fn settle(&self, delivery: Delivery<K>, outcome: Settled<K>) {
-        let joined = delivery.identity.and_then(|identity| {
+        let joined = delivery.identity().and_then(|identity| {
             self.lock()
                 .in_flight
                 .remove(&identity.id)
@@ -318,9 +318,9 @@ pub(crate) enum Settled<K: Handlers> {
 }
 
 impl<K: Handlers> Books<K> {
-    /// Says whether the row is in memory.
+    /// Says whether the row is in memory, or will be read when there is room or the pause is over.
     pub(crate) fn holds(&self, seq: i64) -> bool {
-        self.rows.contains(&seq)
+        self.rows.contains(&seq) || self.rows_behind || self.stale
     }
 }
 
@@ -336,7 +336,7 @@ impl<K: Handlers> Inner<K> {
     /// A repeat joined a queued call: it may run until the later of their deadlines.
     fn extend_deadline(&mut self, id: CallId, deadline: Option<Instant>) {
         let same =
-            |queued: &&mut Delivery<K>| queued.identity.is_some_and(|identity| identity.id == id);
+            |queued: &&mut Delivery<K>| queued.identity().is_some_and(|identity| identity.id == id);
         if let Some(queued) = self.queue.iter_mut().find(same) {
             queued.deadline = queued.deadline.zip(deadline).map(|(a, b)| a.max(b));
         }
@@ -346,7 +346,7 @@ impl<K: Handlers> Inner<K> {
         let number = self.next_number;
         self.next_number += 1;
         delivery.number = number;
-        if let Some(identity) = delivery.identity {
+        if let Some(identity) = delivery.identity() {
             self.in_flight.insert(
                 identity.id,
                 InFlight {
@@ -370,7 +370,7 @@ impl<K: Handlers> Inner<K> {
             self.books.rows_behind = true;
             return;
         }
-        if let Some(identity) = delivery.identity
+        if let Some(identity) = delivery.identity()
             && self.in_flight.contains_key(&identity.id)
         {
             // A call with the same key is in flight: the row is looked at again when that is done.
@@ -378,7 +378,7 @@ impl<K: Handlers> Inner<K> {
             return;
         }
         self.books.rows.insert(seq);
-        if !delivery.row.is_some_and(|row| row.timer) {
+        if !delivery.row().is_some_and(|row| row.timer) {
             self.books.last_row = self.books.last_row.max(seq);
         }
         self.push(delivery);
@@ -399,7 +399,7 @@ impl<K: Handlers> Inner<K> {
     /// awaits can be seen outside (architecture D6).
     fn may_start(&self, head: &Delivery<K>) -> bool {
         let books = &self.books;
-        let suspect = head.row.is_some_and(|row| row.suspect);
+        let suspect = head.row().is_some_and(|row| row.suspect);
         if K::METHODS[head.method].runs_ahead && !suspect {
             books.uncommitted < AHEAD_MESSAGES_MAX && books.uncommitted_bytes < AHEAD_BYTES_MAX
         } else {
@@ -516,10 +516,10 @@ impl<K: Handlers> Inner<K> {
         );
         let (rows, queue): (VecDeque<_>, VecDeque<_>) = queue
             .into_iter()
-            .partition(|delivery| delivery.row.is_some());
+            .partition(|delivery| delivery.row().is_some());
         let (redo_rows, redo): (Vec<_>, Vec<_>) = redo
             .into_iter()
-            .partition(|delivery| delivery.row.is_some());
+            .partition(|delivery| delivery.row().is_some());
         (self.queue, self.books.redo) = (queue, redo);
         for delivery in rows.into_iter().chain(redo_rows) {
             self.forget_identity(&delivery);
@@ -531,7 +531,7 @@ impl<K: Handlers> Inner<K> {
 
     /// Forgets that a message is in flight; for one that nobody waits for.
     pub(crate) fn forget_identity(&mut self, delivery: &Delivery<K>) {
-        if let Some(identity) = delivery.identity {
+        if let Some(identity) = delivery.identity() {
             self.in_flight.remove(&identity.id);
         }
     }

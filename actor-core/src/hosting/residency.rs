@@ -11,7 +11,32 @@ pub(super) const RESIDENTS_MAX: usize = 100_000;
 /// What a caller is told to wait when nothing is idle.
 const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(500);
 
+/// One activation in memory; it counts until this is dropped.
+#[derive(Debug)]
+pub struct Resident(Arc<Hosting>);
+
+impl Drop for Resident {
+    fn drop(&mut self) {
+        self.0.residents.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Hosting {
+    /// Says whether the node has as many activations as it may.
+    pub(super) fn is_full(&self) -> bool {
+        self.residents.load(Ordering::Relaxed) >= self.residents_max
+    }
+
+    /// Makes room for one more activation and counts it.
+    ///
+    /// # Errors
+    /// `Overloaded` if there are too many and none is idle.
+    pub fn resident(self: &Arc<Self>) -> Result<Resident, Refusal> {
+        self.make_room()?;
+        self.residents.fetch_add(1, Ordering::Relaxed);
+        Ok(Resident(self.clone()))
+    }
+
     /// Makes room for one more activation: at the cap, idle ones leave, least recently used first,
     /// durable kinds before volatile ones, a hundredth of the cap at a time so that the search is
     /// paid for rarely.
@@ -19,7 +44,7 @@ impl Hosting {
     /// # Errors
     /// `Overloaded` if none is idle.
     pub fn make_room(&self) -> Result<(), Refusal> {
-        if self.residents.load(Ordering::Relaxed) < self.residents_max {
+        if !self.is_full() {
             return Ok(());
         }
         let mut idle: Vec<(bool, Instant, Arc<dyn Hosted>, EntityId)> = Vec::new();

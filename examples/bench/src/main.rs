@@ -1,2 +1,45 @@
-//! Placeholder.
-fn main() {}
+//! The load tool: runs named workloads and prints one JSON object a line.
+//!
+//! `bench list` names the workloads. Each one runs in a process of its own, so that its memory and its
+//! database are its own; several workloads of one call take turns, so that they can be compared.
+//! Absolute figures depend on the machine; only ratios of one call mean something.
+
+mod arguments;
+mod report;
+mod rounds;
+
+mod load;
+mod memory;
+mod node;
+mod workload;
+
+use std::process::ExitCode;
+
+use arguments::{Arguments, Wanted};
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::from_command_line() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    let done = match &arguments.wanted {
+        Wanted::List => {
+            workload::ALL
+                .iter()
+                .for_each(|workload| println!("{workload}"));
+            Ok(())
+        }
+        Wanted::One(workload) => rounds::in_this_process(*workload, &arguments.plan),
+        Wanted::Rounds(workloads) => rounds::in_child_processes(workloads, &arguments.plan),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {}", error.message);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! One client: it makes a change, repeats it under its key until it is answered, and makes the next.
+//! One client: it makes a change and repeats it under its key until it is answered.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

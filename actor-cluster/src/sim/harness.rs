@@ -1,0 +1,156 @@
+//! Runs a test over its seeds, and says how to repeat the one that failed.
+
+use std::{
+    env, fmt,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    pin::Pin,
+    sync::Arc,
+};
+
+use actor_core::component::Registry;
+
+use super::{
+    control::Sim,
+    shared::Shared,
+    trace::Trace,
+    world::{Body, World},
+};
+
+/// Names the variable that repeats one seed.
+const SEED: &str = "ACTOR_SIM_SEED";
+
+/// Lines of the trace that are shown after a failure.
+const LINES_SHOWN: usize = 60;
+
+/// What a test's attribute says.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The test's path.
+    pub name: &'static str,
+    /// How many nodes there are.
+    pub nodes: u32,
+    /// How many seeds it runs with, from 1 on.
+    pub seeds: u32,
+    /// What the nodes host.
+    pub host: fn(&mut Registry),
+}
+
+/// What a test's body may return.
+pub trait Ended {
+    /// Returns why it failed, if it did.
+    ///
+    /// # Errors
+    /// The failure as text.
+    fn ended(self) -> Result<(), String>;
+}
+
+impl Ended for () {
+    fn ended(self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl<E: fmt::Debug> Ended for Result<(), E> {
+    fn ended(self) -> Result<(), String> {
+        self.map_err(|error| format!("{error:?}"))
+    }
+}
+
+/// Turns what the body returned into what [`run`] expects.
+///
+/// # Errors
+/// The body's.
+pub fn finish(outcome: impl Ended) -> Result<(), String> {
+    outcome.ended()
+}
+
+/// Runs a test with each of its seeds, or with the one `ACTOR_SIM_SEED` names.
+///
+/// # Panics
+/// When the test fails, after printing the seed, how to repeat it, and the end of the trace.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the macro makes it for this call"
+)]
+pub fn run<F>(options: Options, body: F)
+where
+    F: Fn(Sim) -> Pin<Box<dyn Future<Output = Result<(), String>>>>,
+{
+    let real = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build();
+    let real = real.expect("a runtime for the store starts");
+    for seed in seeds(options.seeds) {
+        let shared = Arc::new(Shared::new(
+            seed,
+            options.nodes as usize,
+            real.handle().clone(),
+        ));
+        let trace = shared.trace.clone();
+        let logs = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::WARN)
+            .with_ansi(false)
+            .without_time()
+            .with_writer(trace.clone())
+            .finish();
+        let outcome = tracing::subscriber::with_default(logs, || {
+            catch_unwind(AssertUnwindSafe(|| {
+                simulate(&options, shared, &real, &body)
+            }))
+        });
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => {
+                report(&options, seed, &trace);
+                panic!("seed {seed}: {why}");
+            }
+            Err(panic) => {
+                report(&options, seed, &trace);
+                resume_unwind(panic);
+            }
+        }
+    }
+}
+
+fn simulate<F>(
+    options: &Options,
+    shared: Arc<Shared>,
+    real: &tokio::runtime::Runtime,
+    body: &F,
+) -> Result<(), String>
+where
+    F: Fn(Sim) -> Body,
+{
+    let (mut world, sim) = World::new(options, shared, real);
+    world.run(body(sim))
+}
+
+/// Returns the seeds to run with.
+///
+/// # Panics
+/// When `ACTOR_SIM_SEED` is no number.
+fn seeds(count: u32) -> Vec<u64> {
+    match env::var(SEED) {
+        Ok(text) => {
+            let seed = text.parse();
+            vec![seed.unwrap_or_else(|_| panic!("{SEED} is {text:?}: accepted is a number"))]
+        }
+        Err(_) => (1..=u64::from(count)).collect(),
+    }
+}
+
+/// Says what a person needs to look into a failure.
+fn report(options: &Options, seed: u64, trace: &Trace) {
+    let (lines, last) = trace.last(LINES_SHOWN);
+    eprintln!("\nthe last {} of {lines} lines of the trace:", last.len());
+    for line in last {
+        eprintln!("{line}");
+    }
+    // The first part of the path is the crate, which cargo's filter does not know.
+    let name = options
+        .name
+        .split_once("::")
+        .map_or(options.name, |(_, name)| name);
+    eprintln!("\nfailed with seed {seed}; repeat with: {SEED}={seed} cargo test {name}\n");
+}

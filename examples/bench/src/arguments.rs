@@ -1,0 +1,152 @@
+//! The command line: what to run, and how much of it.
+
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::workload::{self, Workload};
+
+/// Runs workloads and prints one JSON object a line.
+#[derive(Debug, Parser)]
+#[command(name = "bench")]
+struct CommandLine {
+    /// Names of workloads, or `list`.
+    #[arg(required = true)]
+    workloads: Vec<String>,
+    /// Where the database is; default: a new SQLite file in a temporary folder for each workload.
+    #[arg(long)]
+    database_url: Option<String>,
+    /// How long each workload is measured, in seconds.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// How long each workload runs before it is measured, in seconds.
+    #[arg(long, default_value_t = 2.0)]
+    warm_up: f64,
+    /// Concurrent callers.
+    #[arg(long, default_value_t = 64)]
+    concurrency: u32,
+    /// Entities they call.
+    #[arg(long, default_value_t = 1000)]
+    entities: u32,
+    /// Nodes; this version measures one.
+    #[arg(long, default_value_t = 1)]
+    nodes: u32,
+    /// How often each workload is run; the line printed is the run with the median `ops_per_s`.
+    #[arg(long, default_value_t = 1)]
+    runs: u32,
+    /// What to count up to where a workload counts: timers, casts, idle entities.
+    #[arg(long)]
+    count: Option<u32>,
+    /// Runs one workload in this process. Used by the tool itself.
+    #[arg(long, hide = true)]
+    child: bool,
+}
+
+/// How much to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// Where the database is, if not in a temporary file.
+    pub(crate) database_url: Option<String>,
+    /// How long to measure.
+    pub(crate) measured: Duration,
+    /// How long to run before.
+    pub(crate) warm_up: Duration,
+    /// Concurrent callers.
+    pub(crate) concurrency: u32,
+    /// Entities.
+    pub(crate) entities: u32,
+    /// Runs of each workload.
+    pub(crate) runs: u32,
+    /// What to count up to, instead of the workload's own number.
+    pub(crate) count: Option<u32>,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    /// The names of the workloads.
+    List,
+    /// One workload in this process.
+    One(Workload),
+    /// These in child processes, by turns.
+    Rounds(Vec<Workload>),
+}
+
+/// The command line, understood.
+#[derive(Debug)]
+pub(crate) struct Arguments {
+    pub(crate) wanted: Wanted,
+    pub(crate) plan: Plan,
+}
+
+impl Arguments {
+    /// Reads the command line; ends the program where clap does (`--help`, unknown flags).
+    pub(crate) fn from_command_line() -> Result<Self, String> {
+        let line = CommandLine::parse();
+        let plan = line.plan()?;
+        let wanted = if line.workloads == ["list"] {
+            Wanted::List
+        } else {
+            let workloads: Result<Vec<_>, _> =
+                line.workloads.iter().map(|name| named(name)).collect();
+            match (line.child, &workloads?[..]) {
+                (true, [only]) => Wanted::One(*only),
+                (_, several) => Wanted::Rounds(several.to_vec()),
+            }
+        };
+        Ok(Self { wanted, plan })
+    }
+}
+
+impl CommandLine {
+    fn plan(&self) -> Result<Plan, String> {
+        let seconds = |flag: &str, value: f64, least: f64| {
+            Duration::try_from_secs_f64(value)
+                .ok()
+                .filter(|seconds| (least..=3600.0).contains(&seconds.as_secs_f64()))
+                .ok_or_else(|| format!("{flag} is {value}; accepted are {least} to 3600"))
+        };
+        let at_least_one = |flag: &str, value: u32| match value {
+            0 => Err(format!("{flag} is 0; accepted is 1 or more")),
+            more => Ok(more),
+        };
+        if self.nodes != 1 {
+            return Err(format!(
+                "--nodes is {}; this version measures 1",
+                self.nodes
+            ));
+        }
+        let url = self.database_url.clone();
+        if let Some(url) = url.as_ref().filter(|url| !url.starts_with("sqlite:")) {
+            return Err(format!(
+                "--database-url is {url}; this version measures sqlite://…"
+            ));
+        }
+        Ok(Plan {
+            database_url: url,
+            measured: seconds("--seconds", self.seconds, 0.01)?,
+            warm_up: seconds("--warm-up", self.warm_up, 0.0)?,
+            concurrency: at_least_one("--concurrency", self.concurrency)?,
+            entities: at_least_one("--entities", self.entities)?,
+            runs: at_least_one("--runs", self.runs)?,
+            count: self
+                .count
+                .map(|count| at_least_one("--count", count))
+                .transpose()?,
+        })
+    }
+}
+
+fn named(name: &str) -> Result<Workload, String> {
+    workload::ALL
+        .iter()
+        .copied()
+        .find(|workload| workload.name == name)
+        .ok_or_else(|| {
+            let names: Vec<_> = workload::ALL.iter().map(|workload| workload.name).collect();
+            format!(
+                "workload is {name}; accepted are list, {}",
+                names.join(", ")
+            )
+        })
+}
