@@ -28,6 +28,11 @@ impl Terms {
         self.ttl - self.ttl / 10
     }
 
+    /// Returns the time between two looks at who is there and who owns what.
+    pub fn balance_every(self) -> Duration {
+        self.ttl / 10
+    }
+
     /// Returns the pause after a renewal that failed.
     pub fn retry_after(self) -> Duration {
         self.ttl / 20

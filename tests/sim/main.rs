@@ -3,3 +3,6 @@
 mod kinds;
 
 mod basics;
+mod crashes;
+mod determinism;
+mod timers;

@@ -93,7 +93,7 @@ impl Member {
     /// Takes and gives up shards as nodes come and go, until the node leaves.
     pub(crate) async fn keep_balance(self) {
         loop {
-            let pause = self.hosting.rng().jitter(self.terms.renew_every(), 20);
+            let pause = self.hosting.rng().jitter(self.terms.balance_every(), 20);
             Clock.sleep(pause).await;
             if *self.phase.borrow() != Phase::Ready {
                 return;

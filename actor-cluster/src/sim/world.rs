@@ -188,12 +188,13 @@ impl World {
         };
         self.trace(format_args!("n{node} crashes: {why}"));
         let dead = machine.part;
-        {
+        let handle = {
             let mut slot = self.shared.slot(node);
             (slot.up, slot.frozen, slot.crash) = (false, false, None);
-            drop(slot.node.take());
-        }
-        drop(machine);
+            slot.node.take()
+        };
+        // Not under the slot's lock: what is dropped here may look at it.
+        drop((handle, machine));
         let open = self.shared.network().died(node, dead);
         for number in open {
             let at = self.now + self.shared.latency();

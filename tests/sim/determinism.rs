@@ -1,0 +1,112 @@
+//! The same seed gives the same run, to the last line of its trace.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use actor_cluster::sim::{self, Fault, Options, Sim};
+
+use crate::kinds::{Alarm, Counter, Tally};
+
+/// A bit of everything: calls, casts, timers, faults, crashes, freezes.
+async fn a_bad_day(sim: &Sim) {
+    let rng = sim.rng().clone();
+    for node in 0..sim.nodes() {
+        sim.fault(node, Fault::fail_after().chance(2).until_cleared());
+        sim.fault(
+            node,
+            Fault::slow(Duration::from_millis(40))
+                .chance(5)
+                .until_cleared(),
+        );
+        sim.fault(node, Fault::crash_after().chance(1).until_cleared());
+    }
+    for round in 0..40_u64 {
+        let id = rng.below(6);
+        let outcome = match rng.below(5) {
+            0 => sim
+                .entity::<Tally>(id)
+                .add(1)
+                .await
+                .map_err(|error| error.to_string()),
+            1 => {
+                let set = sim.entity::<Alarm>(id).set(rng.below(4000)).await;
+                set.map(|()| 0).map_err(|error| error.to_string())
+            }
+            2 => {
+                let both = sim
+                    .entity::<Counter>(id)
+                    .add_both(1, (id + 1).to_string())
+                    .await;
+                both.map_err(|error| error.to_string())
+            }
+            3 => {
+                let cast = sim.entity::<Counter>(id).add(1).cast().await;
+                cast.map(|()| 0).map_err(|error| error.to_string())
+            }
+            _ => {
+                let call = sim
+                    .entity::<Counter>(id)
+                    .add(1)
+                    .key(format!("k{round}"))
+                    .await;
+                call.map_err(|error| error.to_string())
+            }
+        };
+        sim.note(format_args!("round {round}: {outcome:?}"));
+        let node = rng.below(sim.nodes() as u64) as usize;
+        match rng.below(12) {
+            0 => sim.crash(node),
+            1 => sim.freeze(node),
+            2 => sim.thaw(node),
+            _ => {}
+        }
+        if rng.below(3) == 0 && !sim.is_up(node) {
+            sim.thaw(node);
+            sim.restart(node).await;
+        }
+        sim.advance(Duration::from_millis(rng.below(1500))).await;
+    }
+}
+
+/// Runs the bad day with a seed of its own and returns the hash of its trace.
+fn hash_of(nodes: u32, seeds: u32) -> BTreeMap<u64, u64> {
+    let hashes = std::sync::Arc::new(Mutex::new(BTreeMap::new()));
+    let options = Options {
+        name: "sim::determinism",
+        nodes,
+        seeds,
+        host: <(Counter, Alarm, Tally) as sim::__private::Component>::install,
+    };
+    let seen = hashes.clone();
+    sim::__private::run(options, move |sim| {
+        let seen = seen.clone();
+        Box::pin(async move {
+            a_bad_day(&sim).await;
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.insert(sim.seed(), sim.trace_hash());
+            Ok(())
+        })
+    });
+    let hashes = hashes
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    hashes
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace_and_another_seed_another_one() {
+    for nodes in [1, 3] {
+        let first = hash_of(nodes, 6);
+        let second = hash_of(nodes, 6);
+
+        assert_eq!(first, second, "{nodes} nodes");
+        let mut different: Vec<_> = first.values().collect();
+        different.sort_unstable();
+        different.dedup();
+        assert_eq!(different.len(), first.len());
+    }
+}
