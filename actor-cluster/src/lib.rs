@@ -14,4 +14,7 @@ pub mod shard;
 #[cfg(feature = "sim")]
 pub mod sim;
 
+#[cfg(feature = "sim")]
+pub mod docs;
+
 pub use node::{Node, NodeBuilder, Settings, StartError};
