@@ -1,9 +1,20 @@
-//! Chapters of the guide that need a node or a simulation.
+//! The guide, compiled.
 
+#[doc = include_str!("docs/getting_started.md")]
+pub mod getting_started {}
+
+#[doc = include_str!("docs/entities.md")]
+pub mod entities {}
+
+#[doc = include_str!("docs/durable_state.md")]
+pub mod durable_state {}
+
+#[cfg(feature = "sim")]
 #[doc = include_str!("docs/testing.md")]
 pub mod testing {}
 
 /// Runs a simulation that a chapter shows: rustdoc leaves out what is marked as a test.
+#[cfg(feature = "sim")]
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __shown {

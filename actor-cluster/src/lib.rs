@@ -1,11 +1,14 @@
 //! Nodes, and which of them owns what.
 //!
-//! Read in this order: a node and its settings ([`node`]), how it stays a member ([`membership`]),
-//! which shards it should own ([`shard`]), and whole clusters on virtual time (`sim`).
+//! The guide begins with [`docs::getting_started`]. Read in this order: a node and its settings
+//! ([`node`]), how it stays a member ([`membership`]), which shards it should own ([`shard`]), and
+//! whole clusters on virtual time (`sim`).
 //!
 //! | feature | default | gives |
 //! |---|---|---|
 //! | `sim` | off | the simulator, for tests |
+
+pub mod docs;
 
 pub mod membership;
 pub mod node;
@@ -13,8 +16,5 @@ pub mod shard;
 
 #[cfg(feature = "sim")]
 pub mod sim;
-
-#[cfg(feature = "sim")]
-pub mod docs;
 
 pub use node::{Node, NodeBuilder, Settings, StartError};

@@ -16,6 +16,10 @@ pub use crate::{
 };
 
 /// A handler's result, whatever alias it is written with.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is named `Result` but is not one",
+    note = "a return type named `Result` must be `std::result::Result` or an alias of it"
+)]
 pub trait Outcome {
     /// The value.
     type Ok;

@@ -114,7 +114,10 @@ pub trait Hosted: Send + Sync {
     ///
     /// # Errors
     /// When the store does not answer.
-    fn sweep(self: Arc<Self>, hosting: &Arc<Hosting>) -> BoxFuture<'static, Result<(), StoreError>> {
+    fn sweep(
+        self: Arc<Self>,
+        hosting: &Arc<Hosting>,
+    ) -> BoxFuture<'static, Result<(), StoreError>> {
         let _ = hosting;
         Box::pin(std::future::ready(Ok(())))
     }

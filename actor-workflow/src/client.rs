@@ -216,7 +216,8 @@ impl<W: Workflow> SagaRef<W> {
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let args = Codec::Msgpack.encode(&Wait { wait_ms });
         let args = args.map_err(|error| Refusal::Decode(error.to_string().into()))?;
-        self.ask("result", args, wait.saturating_add(CALL_TIMEOUT)).await
+        self.ask("result", args, wait.saturating_add(CALL_TIMEOUT))
+            .await
     }
 
     async fn ask(

@@ -10,8 +10,8 @@
 
 pub mod docs;
 
-pub mod workflow;
 pub mod saga;
+pub mod workflow;
 
 pub mod client;
 pub mod overview;

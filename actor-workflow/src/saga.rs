@@ -3,18 +3,18 @@
 //! [`Saga`] is the body's side: steps, sleeps, values. Below it are the shared journal
 //! (`ledger.rs`), what is done next (`decide.rs`) and the host (`host.rs`, `directory.rs`).
 
-mod step;
 mod key;
+mod step;
 
-pub(crate) mod state;
-pub(crate) mod slot;
+mod acts;
+mod answers;
 mod caught;
 mod decide;
 mod directory;
 mod host;
-mod acts;
-mod answers;
 pub(crate) mod ledger;
+pub(crate) mod slot;
+pub(crate) mod state;
 
 use std::{
     borrow::Cow,
@@ -28,8 +28,8 @@ use actor_core::{Failure, codec::Codec, id::EntityId};
 pub use directory::Sagas;
 pub use key::StepKey;
 pub use ledger::{JOURNAL_BYTES_MAX, JOURNAL_ENTRIES_MAX};
-pub(crate) use state::Status;
 pub use state::State;
+pub(crate) use state::Status;
 pub use step::{PlannedStep, Step};
 
 use self::ledger::{Ledger, Stop};
@@ -168,8 +168,7 @@ impl Saga {
         let (recall, room) = {
             let inner = self.ledger.lock();
             let replay = &inner.replay;
-            let room =
-                replay.entries() < JOURNAL_ENTRIES_MAX && replay.bytes() < JOURNAL_BYTES_MAX;
+            let room = replay.entries() < JOURNAL_ENTRIES_MAX && replay.bytes() < JOURNAL_BYTES_MAX;
             (replay.recall(position, kind, &name), room)
         };
         match recall {
@@ -189,9 +188,8 @@ impl Saga {
     /// Stops a body that dropped what it asked for: a replay could not know how far that came.
     async fn check_open(&mut self) {
         if let Some(name) = self.open.take() {
-            let text = format!(
-                "`{name}` was dropped before it ended: put the race inside a step instead"
-            );
+            let text =
+                format!("`{name}` was dropped before it ended: put the race inside a step instead");
             self.ledger.stop(Stop::Stuck(text)).await
         }
     }

@@ -424,7 +424,9 @@ impl Client {
 
     /// Says whether what is done through this client may be repeated by a later life of the node.
     fn repeats_late(&self) -> bool {
-        self.origin.as_ref().is_some_and(|origin| origin.repeats_late())
+        self.origin
+            .as_ref()
+            .is_some_and(|origin| origin.repeats_late())
     }
 
     /// Writes a message down.

@@ -4,7 +4,7 @@
 //! call has an identity, what the handler sent, and the end of the mailbox row it came from. Only
 //! then the reply leaves. Nothing here waits: the lane calls back.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Encoded, Handlers, STATE_BYTES_MAX,
@@ -15,6 +15,7 @@ use super::{
     snapshot::{self, Unknown},
 };
 use crate::{
+    clock::Instant,
     codec::Codec,
     error::Refusal,
     hosting::Hosting,
@@ -45,6 +46,7 @@ struct Pending<K: Handlers> {
     encoded: Option<Encoded>,
     sequence: u64,
     bytes: usize,
+    began: Instant,
     reply_write: Option<usize>,
     /// Messages this one sends, with the index of their write.
     sends: Vec<(usize, StoredMessage)>,
@@ -167,6 +169,7 @@ impl<K: Handlers> Activation<K> {
             encoded,
             sequence,
             bytes,
+            began: self.began,
             reply_write,
             sends,
         };
@@ -221,6 +224,9 @@ impl<K: Handlers> Activation<K> {
             return self.submit(delivery, outcome, encoded, Vec::new(), Vec::new());
         }
         count(&self.directory, &delivery, &outcome);
+        if delivery.number.is_multiple_of(SAMPLE) {
+            timed::<K>(delivery.method, self.hosting.now() - self.began);
+        }
         self.slot.settle(delivery, Settled::Done(outcome, encoded));
     }
 
@@ -421,6 +427,7 @@ impl<K: Handlers> Pending<K> {
             self.slot.lock().row_done(row.seq);
         }
         count(&self.directory, &self.delivery, &self.outcome);
+        timed::<K>(self.delivery.method, self.hosting.now() - self.began);
         self.slot
             .settle(self.delivery, Settled::Done(self.outcome, self.encoded));
     }
@@ -506,6 +513,16 @@ fn count<K: Handlers>(directory: &Directory<K>, delivery: &Delivery<K>, outcome:
         CallOutcome::Rejected
     };
     directory.meter.call(delivery.method, column);
+}
+
+/// One in so many calls of volatile entities is timed: timing costs as much as a short handler.
+const SAMPLE: u64 = 64;
+
+/// Records how long a call took from its start to its answer.
+fn timed<K: Handlers>(method: usize, took: Duration) {
+    let method = K::METHODS[method].name;
+    metrics::histogram!("actor_call_duration", "kind" => K::KIND, "method" => method)
+        .record(took.as_secs_f64());
 }
 
 /// Returns about how many bytes a write holds in memory until its commit.

@@ -57,6 +57,8 @@ pub(crate) struct Activation<K: Handlers> {
     /// The version of the last accepted state.
     pub(super) version: u64,
     pub(super) lane_activation: u64,
+    /// When the handler that runs now, or ran last, began.
+    pub(super) began: Instant,
     /// The epoch under which the state was read; writes carry it.
     pub(super) epoch: Epoch,
 }
@@ -80,6 +82,7 @@ pub(super) fn spawn<K: Handlers>(
         unknown: Unknown::default(),
         version: 0,
         lane_activation: slot.activation,
+        began: hosting.now(),
         epoch: hosting.epoch(slot.shard)?,
     };
     let host = EntityHost(PhantomData);
@@ -124,7 +127,9 @@ impl<K: Handlers> Actor for EntityHost<K> {
                     myself.stop(None);
                     return Ok(());
                 }
-                Next::Load => activation.load().await,
+                // Boxed like all that is rare, so that the future of the common case stays small:
+                // ractor moves it for each message.
+                Next::Load => Box::pin(activation.load()).await,
                 Next::Run(delivery) => {
                     // A plain `fn` takes no time that matters to deadlines; what awaits does.
                     let instant = K::METHODS[delivery.method].runs_ahead;
@@ -145,13 +150,14 @@ impl<K: Handlers> Activation<K> {
         if delivery.deadline.is_some_and(|deadline| deadline <= now) {
             return self.refuse(delivery, Refusal::Timeout { started: false });
         }
-        if delivery.row().is_some() && !self.may_run_row(&mut delivery).await {
+        if delivery.row().is_some() && !Box::pin(self.may_run_row(&mut delivery)).await {
             return;
         }
         if !delivery.rearm() {
             return self.refuse(delivery, Refusal::Decode("the arguments are gone".into()));
         }
         let args = delivery.args.take().expect("just armed");
+        self.began = now;
         let row = delivery.row().map(|row| row.message);
         let message = row.or(delivery.identity().map(|identity| identity.id));
         self.ctx
@@ -159,7 +165,7 @@ impl<K: Handlers> Activation<K> {
         let entity = self.entity.as_mut().expect("the slot loads before it runs");
         match caught(entity.handle(args, &mut self.ctx)).await {
             Ok(outcome) => self.finish(delivery, outcome),
-            Err(panic) => self.crashed(delivery, &panic).await,
+            Err(panic) => Box::pin(self.crashed(delivery, &panic)).await,
         }
     }
 

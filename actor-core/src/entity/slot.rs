@@ -318,9 +318,9 @@ pub(crate) enum Settled<K: Handlers> {
 }
 
 impl<K: Handlers> Books<K> {
-    /// Says whether the row is in memory.
+    /// Says whether the row is in memory, or will be read when there is room or the pause is over.
     pub(crate) fn holds(&self, seq: i64) -> bool {
-        self.rows.contains(&seq)
+        self.rows.contains(&seq) || self.rows_behind || self.stale
     }
 }
 

@@ -22,6 +22,11 @@ impl Drop for Resident {
 }
 
 impl Hosting {
+    /// Says whether the node has as many activations as it may.
+    pub(super) fn is_full(&self) -> bool {
+        self.residents.load(Ordering::Relaxed) >= self.residents_max
+    }
+
     /// Makes room for one more activation and counts it.
     ///
     /// # Errors
@@ -39,7 +44,7 @@ impl Hosting {
     /// # Errors
     /// `Overloaded` if none is idle.
     pub fn make_room(&self) -> Result<(), Refusal> {
-        if self.residents.load(Ordering::Relaxed) < self.residents_max {
+        if !self.is_full() {
             return Ok(());
         }
         let mut idle: Vec<(bool, Instant, Arc<dyn Hosted>, EntityId)> = Vec::new();

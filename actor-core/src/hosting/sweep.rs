@@ -60,7 +60,8 @@ impl Hosting {
 
     /// Returns how many messages are due for more than 30 s without being in memory, 10 000 at most.
     ///
-    /// Rows of kinds this node does not host are held, not stuck.
+    /// Rows of kinds this node does not host, rows their entity will read when it has room, and rows
+    /// that wait for residency are held, not stuck. Also tells the metrics how much waits.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -68,15 +69,27 @@ impl Hosting {
         let shards = self.owned();
         let rows = self.store.read("stuck messages", move |connection| {
             Box::pin(
-                async move { mailbox::overdue(connection, &shards, STUCK_AFTER, STUCK_ROWS).await },
+                async move {
+                    let backlog = mailbox::backlog(connection).await?;
+                    let rows =
+                        mailbox::overdue(connection, &shards, STUCK_AFTER, STUCK_ROWS).await?;
+                    Ok((backlog, rows))
+                },
             )
         });
+        let (backlog, rows) = rows.await?;
+        metrics::gauge!("actor_backlog", "what" => "message").set(backlog.due as f64);
+        metrics::gauge!("actor_backlog_age_seconds", "what" => "message")
+            .set(backlog.age.as_secs_f64());
+        if self.is_full() {
+            return Ok(0);
+        }
         let stuck = |row: &mailbox::Message| {
             self.kinds
                 .get(&*row.kind)
                 .is_some_and(|hosted| !hosted.holds(&EntityId::from(row.entity.as_str()), row.seq))
         };
-        Ok(rows.await?.iter().filter(|row| stuck(row)).count())
+        Ok(rows.iter().filter(|row| stuck(row)).count())
     }
 
     async fn prune(&self) -> Result<(), StoreError> {

@@ -204,7 +204,9 @@ impl Activation {
     fn sleeps(&mut self, ledger: &Arc<Ledger>, duration: Duration) {
         self.failures = 0;
         let cancelled = ledger.lock().replay.cancelled();
-        let Some(loaded) = &mut self.loaded else { return };
+        let Some(loaded) = &mut self.loaded else {
+            return;
+        };
         if let (Some(run), Some(row)) = (&mut loaded.run, &mut loaded.row) {
             run.status = Status::because(State::Suspended, "timer");
             // Whoever cancelled it meanwhile made the row due again.
@@ -247,14 +249,16 @@ impl Activation {
             writes.push(ledger.rest());
         }
         if self.stored(ledger, entries, writes).await {
-            self.becomes(status);
+            self.becomes(&status);
         }
     }
 
     /// Notes what was stored; a run that is over is told to those who wait.
-    pub(super) fn becomes(&mut self, status: Status) {
+    pub(super) fn becomes(&mut self, status: &Status) {
         let resting = !moves(status.state);
-        let Some(loaded) = &mut self.loaded else { return };
+        let Some(loaded) = &mut self.loaded else {
+            return;
+        };
         if let Some(run) = &mut loaded.run {
             run.status = status.clone();
         }
@@ -264,7 +268,7 @@ impl Activation {
         if status.state.is_final() {
             let lease = self.hosting.shards().lease_holds(self.hosting.now());
             if lease {
-                self.slot.tell(&status);
+                self.slot.tell(status);
             }
             for reply in self.pausing.drain(..) {
                 drop(reply.send(Ok(status.clone())));
@@ -286,7 +290,7 @@ impl Activation {
             ledger.rest(),
         ];
         if self.stored(ledger, Vec::new(), writes).await {
-            self.becomes(status);
+            self.becomes(&status);
         }
     }
 
@@ -299,7 +303,7 @@ impl Activation {
         writes.extend(row.map(|row| messages::delete(row.seq)));
         let stored = self.hosting.commit(self.slot.shard, writes).await;
         match stored {
-            Ok(actor_core::store::lane::Verdict::Committed(_)) => self.becomes(status),
+            Ok(actor_core::store::lane::Verdict::Committed(_)) => self.becomes(&status),
             other => self.lost(&format!("its end was not stored: {other:?}")),
         }
     }
@@ -318,7 +322,7 @@ impl Activation {
             for reply in std::mem::take(&mut self.pausing) {
                 drop(reply.send(Ok(status.clone())));
             }
-            self.becomes(status);
+            self.becomes(&status);
         }
     }
 
@@ -328,7 +332,9 @@ impl Activation {
             return;
         };
         self.sagas.meter.restart();
-        let Some(loaded) = &mut self.loaded else { return };
+        let Some(loaded) = &mut self.loaded else {
+            return;
+        };
         let Some(row) = &mut loaded.row else { return };
         row.attempts += 1;
         let (attempts, seq) = (row.attempts, row.seq);

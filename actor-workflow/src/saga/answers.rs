@@ -2,11 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actor_core::{
-    Refusal, RequestContext,
-    codec::Codec,
-    store::lane::Verdict,
-};
+use actor_core::{Refusal, RequestContext, codec::Codec, store::lane::Verdict};
 
 use super::{
     decide::moves,
@@ -51,7 +47,11 @@ impl Activation {
         // A reply may only leave while nobody else can own the run.
         let lease = self.hosting.shards().lease_holds(self.hosting.now());
         let gone = || Refusal::Unavailable("the node's lease ran out".into());
-        drop(asked.reply.send(answer.and_then(|status| lease.then_some(status).ok_or_else(gone))));
+        drop(
+            asked
+                .reply
+                .send(answer.and_then(|status| lease.then_some(status).ok_or_else(gone))),
+        );
     }
 
     fn status(&mut self) -> Result<Status, Refusal> {
@@ -76,7 +76,9 @@ impl Activation {
             };
         }
         let version = self.sagas.recipe.version();
-        let context = request.as_ref().map(|request| Codec::Msgpack.encode(&**request));
+        let context = request
+            .as_ref()
+            .map(|request| Codec::Msgpack.encode(&**request));
         let context = context.and_then(Result::ok).unwrap_or_default();
         let row = mailbox::message(&self.place, Duration::ZERO).write(self.slot.shard);
         let writes = vec![
@@ -123,12 +125,21 @@ impl Activation {
         let status = Status {
             error: status.error,
             ..Status::because(
-                if decided { State::Compensating } else { State::Running },
+                if decided {
+                    State::Compensating
+                } else {
+                    State::Running
+                },
                 "cancelling",
             )
         };
-        let entries = if cancelled { Vec::new() } else { vec![Entry::Cancel] };
-        self.go_on(&ledger, entries, status.clone(), Duration::ZERO).await?;
+        let entries = if cancelled {
+            Vec::new()
+        } else {
+            vec![Entry::Cancel]
+        };
+        self.go_on(&ledger, entries, status.clone(), Duration::ZERO)
+            .await?;
         if self.body.is_some() {
             ledger.halt();
             self.cancel_by = Some(self.hosting.now() + CANCEL_GRACE);
@@ -169,7 +180,8 @@ impl Activation {
             ..Status::of(state)
         };
         let wait = if decided { Duration::ZERO } else { sleeps };
-        self.go_on(&ledger, vec![Entry::Resumed], resumed.clone(), wait).await?;
+        self.go_on(&ledger, vec![Entry::Resumed], resumed.clone(), wait)
+            .await?;
         self.held_until = None;
         self.undo_failures = 0;
         Ok(resumed)

@@ -78,7 +78,13 @@ mod tests {
             (State::Suspended, false, false, vec![], Act::Rest),
             (State::Suspended, true, false, vec![], Act::Body),
             (State::Suspended, false, true, vec![], Act::Pause),
-            (State::Suspended, false, false, vec![Entry::Cancel], Act::Cancel),
+            (
+                State::Suspended,
+                false,
+                false,
+                vec![Entry::Cancel],
+                Act::Cancel,
+            ),
             (State::Running, true, true, vec![Entry::Cancel], Act::Cancel),
             (State::Running, true, false, vec![reserved()], Act::Body),
             (

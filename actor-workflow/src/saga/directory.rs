@@ -42,8 +42,18 @@ const WAIT_MAX: Duration = Duration::from_secs(300);
 /// What a run can be asked by name.
 const METHODS: &[Method] = &[
     method("start", &[], true, "Starts the run with this input, once."),
-    method("result", &["wait_ms"], false, "Waits for the end and returns the state."),
-    method("cancel", &[], true, "Ends the run early; its steps are undone."),
+    method(
+        "result",
+        &["wait_ms"],
+        false,
+        "Waits for the end and returns the state.",
+    ),
+    method(
+        "cancel",
+        &[],
+        true,
+        "Ends the run early; its steps are undone.",
+    ),
     method("pause", &[], true, "Stops the run at the next safe point."),
     method("resume", &[], true, "Lets a paused or stuck run go on."),
 ];
@@ -130,7 +140,10 @@ impl Sagas {
     pub(crate) fn forget(&self, slot: &Arc<Slot>) {
         let mut slots = self.slots();
         let id = &slot.key.id;
-        if slots.get(id).is_some_and(|current| Arc::ptr_eq(current, slot)) {
+        if slots
+            .get(id)
+            .is_some_and(|current| Arc::ptr_eq(current, slot))
+        {
             slots.remove(id);
         }
     }
@@ -209,9 +222,11 @@ impl Sagas {
         client: Client,
         invocation: Invocation,
     ) -> Result<Encoded, Refusal> {
-        let (hosting, id, codec) = (client.hosting(), &invocation.id, invocation.codec);
+        let (hosting, id, codec) = (client.hosting(), &invocation.id, invocation.reply);
         let deadline = hosting.deadline(invocation.timeout);
-        let index = METHODS.iter().position(|method| method.name == &*invocation.method);
+        let index = METHODS
+            .iter()
+            .position(|method| method.name == &*invocation.method);
         let index = index.ok_or_else(|| self.no_method(&invocation.method))?;
         let asked = async {
             let question = match &*invocation.method {
@@ -282,7 +297,9 @@ fn watch_idle(hosting: &Arc<Hosting>, slot: &Arc<Slot>, since: Instant) {
             watch_idle(&hosting, &slot, used);
         }
     };
-    hosting.wheel().set(since + IDLE, Alarm::Run(Box::new(look)));
+    hosting
+        .wheel()
+        .set(since + IDLE, Alarm::Run(Box::new(look)));
 }
 
 impl Hosted for Sagas {
@@ -359,7 +376,10 @@ impl Hosted for Sagas {
         &self.meter
     }
 
-    fn sweep(self: Arc<Self>, hosting: &Arc<Hosting>) -> BoxFuture<'static, Result<(), StoreError>> {
+    fn sweep(
+        self: Arc<Self>,
+        hosting: &Arc<Hosting>,
+    ) -> BoxFuture<'static, Result<(), StoreError>> {
         let store = hosting.store().clone();
         Box::pin(async move { overview::sweep(&store).await })
     }
@@ -367,7 +387,11 @@ impl Hosted for Sagas {
 
 impl fmt::Debug for Sagas {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sagas({}, {} resident)", self.recipe.kind(), self.slots().len())
+        write!(
+            f,
+            "Sagas({}, {} resident)",
+            self.recipe.kind(),
+            self.slots().len()
+        )
     }
 }
-

@@ -288,9 +288,14 @@ impl Activation {
         let mut after = 0;
         loop {
             let (kind, id) = (self.place.kind.clone(), self.place.id.clone());
-            let read = self.hosting.store().read("load journal", move |connection| {
-                Box::pin(async move { journal::load(connection, &kind, &id, after, ENTRIES).await })
-            });
+            let read = self
+                .hosting
+                .store()
+                .read("load journal", move |connection| {
+                    Box::pin(
+                        async move { journal::load(connection, &kind, &id, after, ENTRIES).await },
+                    )
+                });
             let rows = read.await?;
             let full = rows.len() == ENTRIES as usize;
             for row in rows {

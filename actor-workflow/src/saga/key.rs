@@ -76,6 +76,9 @@ mod tests {
 
         assert_eq!(text.len(), 36);
         assert_eq!(text.as_bytes()[14], b'8', "the version in {text}");
-        assert!(b"89ab".contains(&text.as_bytes()[19]), "the variant in {text}");
+        assert!(
+            b"89ab".contains(&text.as_bytes()[19]),
+            "the variant in {text}"
+        );
     }
 }

@@ -45,10 +45,7 @@ pub(crate) enum Stop {
     /// The step that was to be undone is; that is stored.
     Undone,
     /// The step that was to be undone is not; it is tried again after a pause.
-    UndoFailed {
-        name: String,
-        failure: Failure,
-    },
+    UndoFailed { name: String, failure: Failure },
     /// It came to a safe point and somebody wants it to stop there.
     Halted,
     /// It must end as failed, whatever it thinks.

@@ -5,12 +5,7 @@ use std::{
     time::Duration,
 };
 
-use actor_core::{
-    Client, Failure, Result,
-    clock::Rng,
-    codec::Codec,
-    store::BoxFuture,
-};
+use actor_core::{Client, Failure, Result, clock::Rng, codec::Codec, store::BoxFuture};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{

@@ -111,11 +111,16 @@ impl CommandLine {
             more => Ok(more),
         };
         if self.nodes != 1 {
-            return Err(format!("--nodes is {}; this version measures 1", self.nodes));
+            return Err(format!(
+                "--nodes is {}; this version measures 1",
+                self.nodes
+            ));
         }
         let url = self.database_url.clone();
         if let Some(url) = url.as_ref().filter(|url| !url.starts_with("sqlite:")) {
-            return Err(format!("--database-url is {url}; this version measures sqlite://…"));
+            return Err(format!(
+                "--database-url is {url}; this version measures sqlite://…"
+            ));
         }
         Ok(Plan {
             database_url: url,
@@ -124,14 +129,24 @@ impl CommandLine {
             concurrency: at_least_one("--concurrency", self.concurrency)?,
             entities: at_least_one("--entities", self.entities)?,
             runs: at_least_one("--runs", self.runs)?,
-            count: self.count.map(|count| at_least_one("--count", count)).transpose()?,
+            count: self
+                .count
+                .map(|count| at_least_one("--count", count))
+                .transpose()?,
         })
     }
 }
 
 fn named(name: &str) -> Result<Workload, String> {
-    workload::ALL.iter().copied().find(|workload| workload.name == name).ok_or_else(|| {
-        let names: Vec<_> = workload::ALL.iter().map(|workload| workload.name).collect();
-        format!("workload is {name}; accepted are list, {}", names.join(", "))
-    })
+    workload::ALL
+        .iter()
+        .copied()
+        .find(|workload| workload.name == name)
+        .ok_or_else(|| {
+            let names: Vec<_> = workload::ALL.iter().map(|workload| workload.name).collect();
+            format!(
+                "workload is {name}; accepted are list, {}",
+                names.join(", ")
+            )
+        })
 }

@@ -1,10 +1,6 @@
 //! Closed loops: each caller makes its next call when the former one is answered.
 
-use std::{
-    fmt::Display,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use actor_core::clock::{Clock, Instant};
 use hdrhistogram::Histogram;
@@ -42,7 +38,8 @@ impl Turn {
     /// Returns an evenly spread choice among `count`, the same for the same turn.
     pub(crate) fn pick(self, count: usize) -> usize {
         // The finaliser of splitmix64: every bit of the input changes half of the output's.
-        let mut bits = (u64::from(self.caller) << 40 | self.number).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits =
+            (u64::from(self.caller) << 40 | self.number).wrapping_add(0x9e37_79b9_7f4a_7c15);
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((bits ^ (bits >> 31)) % count as u64) as usize
@@ -53,13 +50,20 @@ impl Load {
     /// Returns a load without operations.
     pub(crate) fn new() -> Self {
         let latencies = Histogram::new_with_max(NANOS_MAX, 3).expect("the bounds are valid");
-        Self { ops: 0, errors: 0, first_error: None, took: Duration::ZERO, latencies }
+        Self {
+            ops: 0,
+            errors: 0,
+            first_error: None,
+            took: Duration::ZERO,
+            latencies,
+        }
     }
 
     /// Counts an operation that succeeded.
     pub(crate) fn succeeded(&mut self, latency: Duration) {
         self.ops += 1;
-        self.latencies.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(NANOS_MAX));
+        self.latencies
+            .saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(NANOS_MAX));
     }
 
     /// Counts an operation that failed.
@@ -144,6 +148,9 @@ mod tests {
             chosen[Turn { caller: 3, number }.pick(10)] += 1;
         }
 
-        assert!(chosen.iter().all(|times| (850..1150).contains(times)), "{chosen:?}");
+        assert!(
+            chosen.iter().all(|times| (850..1150).contains(times)),
+            "{chosen:?}"
+        );
     }
 }

@@ -27,7 +27,9 @@ fn main() -> ExitCode {
     };
     let done = match &arguments.wanted {
         Wanted::List => {
-            workload::ALL.iter().for_each(|workload| println!("{workload}"));
+            workload::ALL
+                .iter()
+                .for_each(|workload| println!("{workload}"));
             Ok(())
         }
         Wanted::One(workload) => rounds::in_this_process(*workload, &arguments.plan),

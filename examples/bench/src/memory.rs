@@ -11,6 +11,9 @@ pub(crate) fn resident_mib() -> f64 {
 /// Returns the resident set in bytes; 0 where the system does not tell.
 pub(crate) fn resident_bytes() -> f64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = text.split_whitespace().nth(1).and_then(|pages| pages.parse::<f64>().ok());
+    let pages = text
+        .split_whitespace()
+        .nth(1)
+        .and_then(|pages| pages.parse::<f64>().ok());
     pages.unwrap_or_default() * PAGE_BYTES
 }

@@ -28,11 +28,17 @@ impl Database {
     /// Returns the plan's database, or a new file.
     pub(crate) fn of(plan: &Plan) -> Result<Self> {
         if let Some(url) = &plan.database_url {
-            return Ok(Self { url: url.clone(), _folder: None });
+            return Ok(Self {
+                url: url.clone(),
+                _folder: None,
+            });
         }
         let folder = tempfile::tempdir()?;
         let url = format!("sqlite://{}", folder.path().join("bench.db").display());
-        Ok(Self { url, _folder: Some(folder) })
+        Ok(Self {
+            url,
+            _folder: Some(folder),
+        })
     }
 
     /// Opens it, with all tables.
@@ -66,7 +72,10 @@ impl Node {
         config.resources = resources;
         config.residents_max = config.residents_max.max(residents as usize);
         let hosting = Hosting::start(config).await?;
-        Ok(Self { client: Client::new(hosting), _database: database })
+        Ok(Self {
+            client: Client::new(hosting),
+            _database: database,
+        })
     }
 }
 

@@ -67,7 +67,10 @@ impl Line {
 
     /// Says what the line is about, among the lines of one workload.
     pub(crate) fn subject(&self) -> &str {
-        self.more.get("what").and_then(Value::as_str).unwrap_or_default()
+        self.more
+            .get("what")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 
     /// Returns the figure by which runs are compared.

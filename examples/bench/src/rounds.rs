@@ -11,7 +11,9 @@ use crate::{arguments::Plan, report::Line, workload::Workload};
 
 /// Runs one workload here and prints its lines.
 pub(crate) fn in_this_process(workload: Workload, plan: &Plan) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     for line in runtime.block_on((workload.run)(plan))? {
         println!("{}", serde_json::to_string(&line)?);
     }
@@ -38,7 +40,10 @@ pub(crate) fn in_child_processes(workloads: &[Workload], plan: &Plan) -> Result<
 
 fn in_child_process(workload: Workload, plan: &Plan) -> Result<Vec<Line>> {
     let mut command = Command::new(env::current_exe()?);
-    command.args(["--child", workload.name]).stdin(Stdio::null()).stderr(Stdio::inherit());
+    command
+        .args(["--child", workload.name])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit());
     let mut flag = |name: &str, value: String| {
         command.args([name, &value]);
     };
@@ -58,7 +63,10 @@ fn in_child_process(workload: Workload, plan: &Plan) -> Result<Vec<Line>> {
         return Err(Failure::fatal("child_failed", text));
     }
     let text = String::from_utf8(output.stdout)?;
-    Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+    Ok(text
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?)
 }
 
 /// Returns, for each subject, the line of the run in the middle.
@@ -67,7 +75,11 @@ fn medians(runs: Vec<Vec<Line>>) -> Vec<Line> {
     let median = |subject: Line| {
         let mut lines: Vec<Line> = runs
             .iter()
-            .filter_map(|lines| lines.iter().find(|line| line.subject() == subject.subject()))
+            .filter_map(|lines| {
+                lines
+                    .iter()
+                    .find(|line| line.subject() == subject.subject())
+            })
             .cloned()
             .collect();
         lines.sort_by(|a, b| a.ops_per_s().total_cmp(&b.ops_per_s()));

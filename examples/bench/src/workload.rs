@@ -1,13 +1,13 @@
 //! The workloads: what one operation of each is. Their names are stable.
 
-mod ractor_call;
-mod entity_call;
 mod durable;
-mod insert_limit;
-mod timers;
-mod saga;
+mod entity_call;
 mod idle;
+mod insert_limit;
 mod overload;
+mod ractor_call;
+mod saga;
+mod timers;
 
 use std::{fmt, pin::Pin};
 

@@ -20,7 +20,11 @@ impl Counter {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let node = Node::builder().database_url("sqlite::memory:").host::<Counter>().start().await?;
+    let node = Node::builder()
+        .database_url("sqlite::memory:")
+        .host::<Counter>()
+        .start()
+        .await?;
     let clicks = node.client().entity::<Counter>("clicks");
     clicks.add(2).await?;
     println!("clicks: {}", clicks.add(3).await?);

@@ -24,12 +24,54 @@ pub struct Product {
 
 /// Everything on the shelf, in the order shown.
 pub const PRODUCTS: &[Product] = &[
-    product("sencha", "Sencha", "Grassy and bright, from the first harvest.", 1250, 110, 40),
-    product("earl-grey", "Earl Grey", "Black tea with Calabrian bergamot.", 890, 28, 25),
-    product("kettle", "Copper kettle", "Boils a litre and whistles in tune.", 5900, 18, 3),
-    product("teapot", "Teapot", "Stoneware for four, holds the heat.", 3400, 205, 8),
-    product("honey", "Forest honey", "Dark and resinous, 250 g.", 760, 42, 12),
-    product("biscuits", "Butter biscuits", "Twelve of them, baked this morning.", 540, 330, 30),
+    product(
+        "sencha",
+        "Sencha",
+        "Grassy and bright, from the first harvest.",
+        1250,
+        110,
+        40,
+    ),
+    product(
+        "earl-grey",
+        "Earl Grey",
+        "Black tea with Calabrian bergamot.",
+        890,
+        28,
+        25,
+    ),
+    product(
+        "kettle",
+        "Copper kettle",
+        "Boils a litre and whistles in tune.",
+        5900,
+        18,
+        3,
+    ),
+    product(
+        "teapot",
+        "Teapot",
+        "Stoneware for four, holds the heat.",
+        3400,
+        205,
+        8,
+    ),
+    product(
+        "honey",
+        "Forest honey",
+        "Dark and resinous, 250 g.",
+        760,
+        42,
+        12,
+    ),
+    product(
+        "biscuits",
+        "Butter biscuits",
+        "Twelve of them, baked this morning.",
+        540,
+        330,
+        30,
+    ),
 ];
 
 /// What one costs of anything that is not in the catalogue.
@@ -43,12 +85,21 @@ const fn product(
     hue: u16,
     first_delivery: u32,
 ) -> Product {
-    Product { sku, name, note, price_cents: Cents(cents), hue, first_delivery }
+    Product {
+        sku,
+        name,
+        note,
+        price_cents: Cents(cents),
+        hue,
+        first_delivery,
+    }
 }
 
 /// Returns the price of one.
 pub fn price(sku: &Sku) -> Cents {
-    let listed = PRODUCTS.iter().find(|product| Sku::from(product.sku) == *sku);
+    let listed = PRODUCTS
+        .iter()
+        .find(|product| Sku::from(product.sku) == *sku);
     listed.map_or(PRICE_UNLISTED, |product| product.price_cents)
 }
 
@@ -64,7 +115,11 @@ mod tests {
 
     #[test]
     fn a_total_counts_each_line_by_its_quantity() {
-        let lines = Lines::from([("sencha".into(), 2), ("honey".into(), 1), ("string".into(), 3)]);
+        let lines = Lines::from([
+            ("sencha".into(), 2),
+            ("honey".into(), 1),
+            ("string".into(), 3),
+        ]);
 
         assert_eq!(total(&lines), Cents(2 * 1250 + 760 + 3 * 100));
     }

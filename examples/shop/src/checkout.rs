@@ -4,8 +4,10 @@
 //! What a step calls carries the step's identity, so a step that ran but was not journaled is not done
 //! twice.
 
-use actor_core::{Failure, Result};
-use actor_workflow::{Run, Saga, Workflow};
+use std::error::Error;
+
+use actor_core::{CallError, Failure, Result};
+use actor_workflow::{Run, Saga, Step, Workflow};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -19,7 +21,7 @@ use crate::{
 
 /// How often a step is tried when something does not answer: the shop waits rather than gives up. Its
 /// own answers, such as a declined card, are fatal and end the checkout at once.
-const PATIENCE: u32 = 10_000;
+const PATIENCE: u32 = 1_000;
 
 /// Buys what is in a cart. The id of the run is the order's.
 #[derive(Debug, Workflow, Serialize, Deserialize)]
@@ -51,57 +53,69 @@ struct Charge {
 
 impl Run for Checkout {
     async fn run(&self, saga: &mut Saga) -> Result<Receipt> {
-        let order = OrderId::from(saga.id().as_str());
-        let lines = saga
-            .step("read cart", |step| {
-                let cart = step.entity::<Cart>(&self.cart);
-                async move { Ok(cart.lines().await?) }
-            })
+        let order = &OrderId::from(saga.id().as_str());
+        let lines = &saga
+            .step("read cart", |step| async move { step.entity::<Cart>(&self.cart).lines().await })
             .attempts(PATIENCE)
             .await?;
         if lines.is_empty() {
             return Err(Failure::fatal("cart_empty", "there is nothing in the cart"));
         }
 
-        saga.step("open order", |step| {
-            let (entity, cart, lines) = (step.entity::<Order>(&order), &self.cart, &lines);
-            async move { entity.open(cart.clone(), lines.clone()).await }
+        saga.step("open order", |step| async move {
+            step.entity::<Order>(order).open(self.cart.clone(), lines.clone()).await
         })
         .attempts(PATIENCE)
-        .compensate({
-            let order = order.clone();
-            move |(), step| async move { step.entity::<Order>(order).cancel().await }
-        })
+        .compensate(|(), step| async move { step.entity::<Order>(order).cancel().await })
         .await?;
 
-        for (sku, quantity) in &lines {
-            saga.step("reserve stock", |step| {
-                let (stock, order) = (step.entity::<Stock>(sku), order.clone());
-                async move { reserved(stock.reserve(order, *quantity).await) }
+        for (sku, quantity) in lines {
+            saga.step("reserve stock", |step| async move {
+                let level = step.entity::<Stock>(sku).reserve(order.clone(), *quantity).await;
+                level.map_err(|error| final_if_rejected(error, "out_of_stock"))
             })
             .attempts(PATIENCE)
-            .compensate({
-                let (sku, order) = (sku.clone(), order.clone());
-                move |_, step| async move { step.entity::<Stock>(sku).release(order).await }
+            .compensate(|_, step| async move {
+                step.entity::<Stock>(sku).release(order.clone()).await
             })
             .await?;
         }
 
-        let total = catalogue::total(&lines);
+        let total = catalogue::total(lines);
         let charge = saga
-            .step("charge card", |step| async move { charge(step, &self.card, total).await })
+            .step("charge card", |step| self.pay(step, total))
             .attempts(PATIENCE)
-            .compensate(|charge: Charge, step| async move {
+            .compensate(|charge, step| async move {
                 step.entity::<Payment>(charge.payment).refund().await
             })
             .await?;
 
-        saga.step("place order", |step| {
-            let order = step.entity::<Order>(&order);
-            async move { order.place().await }
+        saga.step("place order", |step| async move { step.entity::<Order>(order).place().await })
+            .attempts(PATIENCE)
+            .await?;
+        Ok(Receipt {
+            order: order.clone(),
+            payment: charge.payment,
+            total_cents: charge.total_cents,
         })
-        .attempts(PATIENCE)
-        .await?;
-        Ok(Receipt { order, payment: charge.payment, total_cents: charge.total_cents })
+    }
+}
+
+impl Checkout {
+    /// Charges the card under the step's key: asked again, the provider answers as before.
+    async fn pay(&self, step: Step, total: Cents) -> Result<Charge> {
+        let payment = step.key().to_string();
+        let charged = step.entity::<Payment>(&payment).charge(self.card.clone(), total).await;
+        let total_cents = charged.map_err(|error| final_if_rejected(error, "card_declined"))?;
+        Ok(Charge { payment, total_cents })
+    }
+}
+
+/// Turns what a call did not return into what a step does about it: the entity's own no is final and
+/// gets a name, anything else is tried again.
+fn final_if_rejected<E: Error + 'static>(error: CallError<E>, kind: &str) -> Failure {
+    match error {
+        CallError::Rejected(rejection) => Failure::fatal(kind, rejection),
+        other => other.into(),
     }
 }

@@ -11,7 +11,10 @@ use crate::{catalogue::PRODUCTS, stock::Stock};
 /// When the store does not take it.
 pub async fn open(client: &Client) -> Result<()> {
     for product in PRODUCTS {
-        client.entity::<Stock>(product.sku).open(product.first_delivery).await?;
+        client
+            .entity::<Stock>(product.sku)
+            .open(product.first_delivery)
+            .await?;
     }
     Ok(())
 }

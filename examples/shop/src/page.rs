@@ -16,21 +16,43 @@ const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Each file: its path, media type and text.
 const FILES: &[(&str, &str, &str)] = &[
-    ("/", "text/html; charset=utf-8", include_str!("../page/index.html")),
-    ("/page/style.css", "text/css; charset=utf-8", include_str!("../page/style.css")),
-    ("/page/icon.svg", "image/svg+xml", include_str!("../page/icon.svg")),
+    (
+        "/",
+        "text/html; charset=utf-8",
+        include_str!("../page/index.html"),
+    ),
+    (
+        "/page/style.css",
+        "text/css; charset=utf-8",
+        include_str!("../page/style.css"),
+    ),
+    (
+        "/page/icon.svg",
+        "image/svg+xml",
+        include_str!("../page/icon.svg"),
+    ),
     ("/page/app.js", JAVASCRIPT, include_str!("../page/app.js")),
-    ("/page/socket.js", JAVASCRIPT, include_str!("../page/socket.js")),
-    ("/page/outbox.js", JAVASCRIPT, include_str!("../page/outbox.js")),
+    (
+        "/page/socket.js",
+        JAVASCRIPT,
+        include_str!("../page/socket.js"),
+    ),
+    (
+        "/page/outbox.js",
+        JAVASCRIPT,
+        include_str!("../page/outbox.js"),
+    ),
     ("/page/view.js", JAVASCRIPT, include_str!("../page/view.js")),
 ];
 
 /// Returns the routes of the page and of the catalogue it shows.
 pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let router = Router::new().route("/catalogue", get(async || Json(PRODUCTS)));
-    FILES.iter().fold(router, |router, &(path, media_type, text)| {
-        router.route(path, get(async move || file(media_type, text)))
-    })
+    FILES
+        .iter()
+        .fold(router, |router, &(path, media_type, text)| {
+            router.route(path, get(async move || file(media_type, text)))
+        })
 }
 
 fn file(media_type: &'static str, text: &'static str) -> impl IntoResponse {

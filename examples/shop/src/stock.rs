@@ -60,7 +60,10 @@ impl Stock {
         ctx: &mut Ctx<Self>,
     ) -> Result<u64, OutOfStock> {
         let quantity = u64::from(quantity);
-        self.level = self.level.checked_sub(quantity).ok_or(OutOfStock { left: self.level })?;
+        self.level = self
+            .level
+            .checked_sub(quantity)
+            .ok_or(OutOfStock { left: self.level })?;
         *self.held.entry(order).or_default() += quantity;
         self.announce(ctx).await;
         Ok(self.level)
@@ -88,8 +91,13 @@ impl Stock {
     /// Tells everyone who watches. In a durable entity the event is part of the message's commit:
     /// nobody hears of a level that was not stored.
     async fn announce(&self, ctx: &mut Ctx<Self>) {
-        let changed = StockChanged { sku: ctx.id().as_str().into(), level: self.level };
-        ctx.publish(changed).await.expect("a sku and a number have a JSON form");
+        let changed = StockChanged {
+            sku: ctx.id().as_str().into(),
+            level: self.level,
+        };
+        ctx.publish(changed)
+            .await
+            .expect("a sku and a number have a JSON form");
     }
 }
 

@@ -162,7 +162,11 @@ fn pausing_and_cancelling_leave_the_positions_alone() {
 
 #[test]
 fn entries_are_read_back_as_written() {
-    for entry in [step(0, "charge", true), timer(3), Entry::End(Ending::Cancelled)] {
+    for entry in [
+        step(0, "charge", true),
+        timer(3),
+        Entry::End(Ending::Cancelled),
+    ] {
         assert_eq!(Entry::decode(&entry.encode()), Ok(entry));
     }
 }

@@ -8,13 +8,15 @@ use std::{
     time::Duration,
 };
 
-use actor_core::{
-    Ctx, Entity, Result, clock::Clock, handlers,
-    hosting::Resources,
-};
+use actor_core::{Ctx, Entity, Result, clock::Clock, handlers, hosting::Resources};
 use serde::{Deserialize, Serialize};
 
-use crate::{arguments::Plan, load::closed_loop, node::Node, report::{Line, per_second, rounded}};
+use crate::{
+    arguments::Plan,
+    load::closed_loop,
+    node::Node,
+    report::{Line, per_second, rounded},
+};
 
 /// Bytes of a state that are not the counter: with names and the counter it comes to about 200.
 const PADDING: usize = 176;
@@ -33,7 +35,10 @@ pub(crate) struct Account {
 
 impl Default for Account {
     fn default() -> Self {
-        Self { balance: 0, padding: "x".repeat(PADDING) }
+        Self {
+            balance: 0,
+            padding: "x".repeat(PADDING),
+        }
     }
 }
 
@@ -63,13 +68,20 @@ pub(super) async fn call(plan: &Plan) -> Result<Vec<Line>> {
 
 /// Runs `durable_call_hot`.
 pub(super) async fn hot(plan: &Plan) -> Result<Vec<Line>> {
-    Ok(vec![keyed("durable_call_hot", plan, 1).await?.sized(plan.concurrency, 1)])
+    Ok(vec![
+        keyed("durable_call_hot", plan, 1)
+            .await?
+            .sized(plan.concurrency, 1),
+    ])
 }
 
 async fn keyed(name: &str, plan: &Plan, entities: u32) -> Result<Line> {
     let node = Node::start::<Account>(plan, Resources::default(), entities).await?;
-    let accounts: Arc<Vec<_>> =
-        Arc::new((0..entities).map(|id| node.client.entity::<Account>(id)).collect());
+    let accounts: Arc<Vec<_>> = Arc::new(
+        (0..entities)
+            .map(|id| node.client.entity::<Account>(id))
+            .collect(),
+    );
     let load = closed_loop(plan, move |turn| {
         let accounts = accounts.clone();
         async move {
@@ -86,10 +98,16 @@ pub(super) async fn cast(plan: &Plan) -> Result<Vec<Line>> {
     let mut resources = Resources::default();
     resources.insert(Handled(handled.clone()));
     let node = Node::start::<Account>(plan, resources, plan.entities).await?;
-    let accounts: Arc<Vec<_>> =
-        Arc::new((0..plan.entities).map(|id| node.client.entity::<Account>(id)).collect());
+    let accounts: Arc<Vec<_>> = Arc::new(
+        (0..plan.entities)
+            .map(|id| node.client.entity::<Account>(id))
+            .collect(),
+    );
     // Without a warm-up that is not measured: what is stored in it would be handled later.
-    let plan = Plan { warm_up: Duration::ZERO, ..plan.clone() };
+    let plan = Plan {
+        warm_up: Duration::ZERO,
+        ..plan.clone()
+    };
     let started = Clock.now();
     let load = closed_loop(&plan, move |turn| {
         let accounts = accounts.clone();
@@ -108,5 +126,8 @@ pub(super) async fn cast(plan: &Plan) -> Result<Vec<Line>> {
     load.errors += load.ops.abs_diff(stored);
     let line = Line::of("durable_cast", "sqlite", &plan, &load);
     let stored_per_s = rounded(per_second(stored, plan.measured), 1);
-    Ok(vec![line.with("stored", stored).with("stored_per_s", stored_per_s)])
+    Ok(vec![
+        line.with("stored", stored)
+            .with("stored_per_s", stored_per_s),
+    ])
 }

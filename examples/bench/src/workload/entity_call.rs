@@ -40,7 +40,12 @@ pub(super) async fn by_id(plan: &Plan) -> Result<Vec<Line>> {
         let tally = client.entity::<Tally>(turn.pick(count));
         async move { tally.add(1).await }
     });
-    Ok(vec![Line::of("entity_call_by_id", "none", plan, &load.await)])
+    Ok(vec![Line::of(
+        "entity_call_by_id",
+        "none",
+        plan,
+        &load.await,
+    )])
 }
 
 /// Returns references to entities 0 to `count`.

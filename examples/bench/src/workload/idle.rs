@@ -11,11 +11,7 @@ use std::{
 use actor_core::{Failure, Result, clock::Clock, hosting::Resources};
 use ractor::Actor;
 
-use super::{
-    durable::Account,
-    entity_call::Tally,
-    ractor_call::Counter,
-};
+use super::{durable::Account, entity_call::Tally, ractor_call::Counter};
 use crate::{
     arguments::Plan,
     load::Load,
@@ -37,17 +33,26 @@ pub(super) async fn run(plan: &Plan) -> Result<Vec<Line>> {
         Ok("ractor") => Ok(vec![bare(plan, count).await?]),
         Ok("volatile") => Ok(vec![volatile(plan, count).await?]),
         Ok("durable") => Ok(vec![durable(plan, count).await?]),
-        _ => ["ractor", "volatile", "durable"].into_iter().map(in_child).collect(),
+        _ => ["ractor", "volatile", "durable"]
+            .into_iter()
+            .map(in_child)
+            .collect(),
     }
 }
 
 /// Starts this very command again for one sort.
 fn in_child(sort: &str) -> Result<Line> {
     let mut command = Command::new(env::current_exe()?);
-    command.args(env::args_os().skip(1)).env(SORT, sort).stderr(Stdio::inherit());
+    command
+        .args(env::args_os().skip(1))
+        .env(SORT, sort)
+        .stderr(Stdio::inherit());
     let output = command.output()?;
     if !output.status.success() {
-        return Err(Failure::fatal("child_failed", format!("{sort} ended with {}", output.status)));
+        return Err(Failure::fatal(
+            "child_failed",
+            format!("{sort} ended with {}", output.status),
+        ));
     }
     Ok(serde_json::from_slice(&output.stdout)?)
 }
@@ -99,7 +104,10 @@ struct Measure {
 
 impl Measure {
     fn begin() -> Self {
-        Self { bytes: resident_bytes(), started: Clock.now() }
+        Self {
+            bytes: resident_bytes(),
+            started: Clock.now(),
+        }
     }
 
     fn end(self, plan: &Plan, what: &str, backend: &str, count: u32) -> Line {
@@ -111,6 +119,9 @@ impl Measure {
             .sized(1, count)
             .with("what", what)
             .with("bytes_each", rounded(bytes, 0))
-            .with("us_each", rounded(took.as_secs_f64() * 1e6 / f64::from(count), 2))
+            .with(
+                "us_each",
+                rounded(took.as_secs_f64() * 1e6 / f64::from(count), 2),
+            )
     }
 }

@@ -4,10 +4,7 @@
 //! written back beside it), no framework. The bounded form has at most C operations under way, as C
 //! callers have: each transaction takes C. The open form takes whatever size of batch is fastest here.
 
-use std::{
-    collections::BTreeMap,
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use actor_core::{
     Failure, Result, ShardId,
@@ -47,7 +44,9 @@ pub(super) async fn bounded(plan: &Plan) -> Result<Vec<Line>> {
     let mut writer = Writer::open(&database, plan.entities).await?;
     writer.for_a_while(plan.concurrency, plan.warm_up).await?;
     let load = writer.for_a_while(plan.concurrency, plan.measured).await?;
-    Ok(vec![Line::of("insert_limit", "sqlite", plan, &load).with("batch", plan.concurrency)])
+    Ok(vec![
+        Line::of("insert_limit", "sqlite", plan, &load).with("batch", plan.concurrency),
+    ])
 }
 
 /// Runs `insert_limit_open`.
@@ -61,7 +60,9 @@ pub(super) async fn open(plan: &Plan) -> Result<Vec<Line>> {
     writer.for_a_while(best.1, plan.warm_up).await?;
     let load = writer.for_a_while(best.1, plan.measured).await?;
     let line = Line::of("insert_limit_open", "sqlite", plan, &load);
-    Ok(vec![line.sized(best.1, plan.entities).with("batch", best.1)])
+    Ok(vec![
+        line.sized(best.1, plan.entities).with("batch", best.1),
+    ])
 }
 
 /// One entity's state as this program knows it.
@@ -95,7 +96,11 @@ impl Writer {
             .statement_cache_capacity(512);
         let entity = |id: u32| {
             let id = id.to_string();
-            Entity { shard: ShardId::of(KIND, &id, SHARDS).0, id, version: 0 }
+            Entity {
+                shard: ShardId::of(KIND, &id, SHARDS).0,
+                id,
+                version: 0,
+            }
         };
         Ok(Self {
             connection: SqliteConnection::connect_with(&options).await?,
@@ -132,18 +137,21 @@ impl Writer {
         let mut fence = BTreeMap::new();
         for _ in 0..size {
             self.turns += 1;
-            let turn = Turn { caller: 0, number: self.turns };
+            let turn = Turn {
+                caller: 0,
+                number: self.turns,
+            };
             let index = turn.pick(self.entities.len());
             let entity = &mut self.entities[index];
-            touched.entry(entity.id.clone()).or_insert((index, entity.version));
+            touched
+                .entry(entity.id.clone())
+                .or_insert((index, entity.version));
             entity.version += 1;
             fence.insert(entity.shard, ());
             calls.push((index, CallId::from_key(&self.turns.to_string())));
         }
         // Rows go in by the order of their keys: neighbours share pages.
-        calls.sort_by(|a, b| {
-            (&self.entities[a.0].id, a.1).cmp(&(&self.entities[b.0].id, b.1))
-        });
+        calls.sort_by(|a, b| (&self.entities[a.0].id, a.1).cmp(&(&self.entities[b.0].id, b.1)));
         self.connection.execute("BEGIN IMMEDIATE").await?;
         self.check_fence(fence.len(), fence.keys().copied()).await?;
         self.write_states(touched.into_values().collect()).await?;
@@ -152,11 +160,7 @@ impl Writer {
         Ok(())
     }
 
-    async fn check_fence(
-        &mut self,
-        count: usize,
-        shards: impl Iterator<Item = u32>,
-    ) -> Result<()> {
+    async fn check_fence(&mut self, count: usize, shards: impl Iterator<Item = u32>) -> Result<()> {
         let text = self.text(0, count, |rows| {
             let marks = vec!["?"; rows].join(", ");
             format!(
@@ -242,19 +246,27 @@ impl Writer {
         if written == rows {
             Ok(())
         } else {
-            Err(Failure::new("conflict", format!("{written} of {rows} rows were written")))
+            Err(Failure::new(
+                "conflict",
+                format!("{written} of {rows} rows were written"),
+            ))
         }
     }
 
     /// Returns the text of a statement for so many rows; made once.
     fn text(&mut self, statement: u8, rows: usize, make: impl FnOnce(usize) -> String) -> String {
-        self.texts.entry((statement, rows)).or_insert_with(|| make(rows)).clone()
+        self.texts
+            .entry((statement, rows))
+            .or_insert_with(|| make(rows))
+            .clone()
     }
 
     async fn checkpoint(&mut self) -> Result<()> {
         if Clock.now() - self.checkpointed > CHECKPOINT_EVERY {
             self.checkpointed = Clock.now();
-            self.checkpoints.execute("PRAGMA wal_checkpoint(PASSIVE)").await?;
+            self.checkpoints
+                .execute("PRAGMA wal_checkpoint(PASSIVE)")
+                .await?;
         }
         Ok(())
     }
@@ -264,5 +276,7 @@ fn add<'q, T>(values: &mut SqliteArguments, value: T) -> Result<()>
 where
     T: sqlx::Encode<'q, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
 {
-    values.add(value).map_err(|error| Failure::new("bind", error))
+    values
+        .add(value)
+        .map_err(|error| Failure::new("bind", error))
 }

@@ -2,12 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actor_core::{
-    CallError, Ctx, Entity, Result,
-    clock::Clock,
-    handlers,
-    hosting::Resources,
-};
+use actor_core::{CallError, Ctx, Entity, Result, clock::Clock, handlers, hosting::Resources};
 use tokio::task::JoinSet;
 
 use super::entity_call::{Tally, tallies};
@@ -70,8 +65,16 @@ pub(super) async fn run(plan: &Plan) -> Result<Vec<Line>> {
         };
         async move { closed_loop(&plan, operation).await }
     };
-    let beside = Plan { concurrency: OTHERS, warm_up: Duration::ZERO, ..plan.clone() };
-    let quiet = call_others(&Plan { measured: Duration::from_secs(2), ..beside.clone() }).await;
+    let beside = Plan {
+        concurrency: OTHERS,
+        warm_up: Duration::ZERO,
+        ..plan.clone()
+    };
+    let quiet = call_others(&Plan {
+        measured: Duration::from_secs(2),
+        ..beside.clone()
+    })
+    .await;
 
     let before = resident_mib();
     let count = plan.count.unwrap_or(CASTS);
@@ -112,7 +115,10 @@ async fn flood(node: &Node, count: u32, senders: u32) -> Result<Casts> {
                     Err(CallError::Overloaded { .. }) => casts.refused += 1,
                     Err(other) => {
                         casts.unexpected.count += 1;
-                        casts.unexpected.first.get_or_insert_with(|| other.to_string());
+                        casts
+                            .unexpected
+                            .first
+                            .get_or_insert_with(|| other.to_string());
                     }
                 }
                 // A refusal comes at once; without this one sender would keep its thread for itself.

@@ -44,8 +44,11 @@ impl Sleeper {
     pub fn wake(&mut self, due: i64, ctx: &mut Ctx<Self>) {
         self.woken += 1;
         let late = ctx.hosting().store().now_ms() - due;
-        let mut lateness =
-            ctx.resource::<Lateness>().0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lateness = ctx
+            .resource::<Lateness>()
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         match u64::try_from(late) {
             Ok(late) => lateness.succeeded(Duration::from_millis(late)),
             Err(_) => lateness.failed(format_args!("a timer fired {} ms early", -late)),
@@ -64,7 +67,11 @@ pub(super) async fn run(plan: &Plan) -> Result<Vec<Line>> {
     let lead = Duration::from_micros(LEAD_MICROS * u64::from(count)) + Duration::from_secs(1);
     let due = schedule(&node, plan, count, lead, Duration::ZERO).await?;
     let now = node.client.hosting().store().now_ms();
-    Clock.sleep(Duration::from_millis(u64::try_from(due - now).unwrap_or_default())).await;
+    Clock
+        .sleep(Duration::from_millis(
+            u64::try_from(due - now).unwrap_or_default(),
+        ))
+        .await;
     let started = Clock.now();
     let burst = all_fired(&lateness, count).await;
     let took = Clock.now() - started;
@@ -100,7 +107,11 @@ async fn schedule(
         tasks.spawn(async move {
             for number in (caller..count).step_by(callers as usize) {
                 let due = first + ms(spread * number / count);
-                client.entity::<Sleeper>(number % entities).wake(due).at(due).await?;
+                client
+                    .entity::<Sleeper>(number % entities)
+                    .wake(due)
+                    .at(due)
+                    .await?;
             }
             Ok(())
         });
