@@ -8,6 +8,7 @@ mod shared;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use actor_cluster::Node;
 use actor_core::{Client, Event};
 use axum::{
     Router,
@@ -18,7 +19,7 @@ use axum::{
 
 pub use guard::{Guard, Operation, Visitor};
 pub use limits::Limits;
-pub(crate) use shared::{Family, Shared};
+pub(crate) use shared::{Family, Shared, shown};
 
 use crate::{dashboard, drain::Drain, entities, health, metrics, request, sagas, session, topics};
 
@@ -66,6 +67,12 @@ impl Gateway {
             admin_token: None,
             drain: Drain::default(),
         }
+    }
+
+    /// Starts with a node's client and its `ACTOR_ADMIN_TOKEN`.
+    pub fn of(node: &Node) -> Self {
+        let token = node.settings().admin_token.as_ref();
+        Self::new(node.client()).admin_token(token.map(|token| token.expose().to_owned()))
     }
 
     /// Sets who decides about each request.

@@ -25,4 +25,4 @@ pub mod serve;
 
 pub use gateway::{Gateway, Guard, Limits, Operation, TopicAccess, Visitor};
 pub use rejection::Rejection;
-pub use serve::{ServeConfig, serve};
+pub use serve::{ServeConfig, Server, serve, serve_or_exit};

@@ -198,20 +198,20 @@ impl State {
         }
     }
 
-    async fn succeed(&self, id: Option<&Id>, outcome: &(impl serde::Serialize + Sync)) {
+    async fn succeed(&mut self, id: Option<&Id>, outcome: &(impl serde::Serialize + Sync)) {
         if let Some(id) = id {
             self.send(Outbound::Frame(self.wire.success_of(id, outcome))).await;
         }
     }
 
-    async fn refuse(&self, id: Option<&Id>, rejection: &Rejection) {
+    async fn refuse(&mut self, id: Option<&Id>, rejection: &Rejection) {
         let frame = self.wire.failure(id, None, rejection);
         self.send(Outbound::Frame(frame)).await;
     }
 
     /// Queues for the writer; waits while its queue is full. A writer that is gone ends the session
     /// from outside.
-    async fn send(&self, outbound: Outbound) {
+    async fn send(&mut self, outbound: Outbound) {
         drop(self.outbound.send(outbound).await);
     }
 }

@@ -27,15 +27,19 @@ use tokio::select;
 
 use self::feed::{Feed, Opened};
 use crate::{
-    drain::{Drain, Resident},
+    drain::Drain,
     gateway::{Operation, Shared, TopicAccess},
     negotiation,
     rejection::Rejection,
     request::{self, Caller, Incoming, Segments},
+    session::registry::Admitted,
 };
 
 /// The name of events that come from outside: `#[on]` handlers know events by other names.
 const OUTSIDE: &str = "outside";
+
+/// How deep an event may be nested: what readers of JSON commonly take.
+const DEPTH_MAX: usize = 100;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -63,8 +67,11 @@ pub(crate) async fn announce(
 ) -> Result<Position, Refusal> {
     shared.open_topic(topic, TopicAccess::Publish)?;
     shared.guard.permit(&caller.visitor, Operation::Publish { topic })?;
-    let checked = serde_json::from_slice::<&RawValue>(data);
-    let data = checked.map_err(|error| Refusal::Decode(format!("the event: {error}").into()))?;
+    let refused = |why: String| Refusal::Decode(format!("the event: {why}").into());
+    let data = serde_json::from_slice::<&RawValue>(data).map_err(|error| refused(error.to_string()))?;
+    if depth(data.get()) > DEPTH_MAX {
+        return Err(refused(format!("it is nested more than {DEPTH_MAX} deep")));
+    }
     let announcement = Announcement {
         topic: topic.into(),
         name: OUTSIDE.into(),
@@ -73,6 +80,23 @@ pub(crate) async fn announce(
     };
     let announced = request::within(CALL_TIMEOUT, caller.client.announce(announcement)).await?;
     Ok(announced.unwrap_or_default())
+}
+
+/// Returns how deep a JSON text is nested.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_text,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => depth += 1,
+            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
 }
 
 /// Opens a feed for somebody outside.
@@ -101,10 +125,10 @@ pub(crate) async fn listen(
     let caller = request::caller(&parts.extensions)?;
     let since = since(&mut parts).await?;
     let drain = drain(&mut parts, &shared).await;
-    let resident = shared.sessions.stream(&drain)?;
+    let place = shared.sessions.stream(&drain)?;
     let opened = open(&shared, &caller, &topic, since).await?;
     let retry = shared.sessions.reconnect_after(shared.client.hosting().rng());
-    let events = Sse::new(events(opened, drain, resident, retry))
+    let events = Sse::new(events(opened, drain, place, retry))
         .keep_alive(KeepAlive::new().interval(shared.limits.keep_alive).text("keep-alive"));
     let mut response = events.into_response();
     let headers = response.headers_mut();
@@ -138,13 +162,13 @@ struct Streaming {
     retry: Duration,
     /// Whether the last words were said.
     ended: bool,
-    _resident: Resident,
+    _place: Admitted,
 }
 
 fn events(
     opened: Opened,
     drain: Drain,
-    resident: Resident,
+    place: Admitted,
     retry: Duration,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
     let first = first_event(&opened);
@@ -153,7 +177,7 @@ fn events(
         drain,
         retry,
         ended: false,
-        _resident: resident,
+        _place: place,
     };
     let rest = stream::unfold(streaming, |mut streaming| async {
         if streaming.ended {

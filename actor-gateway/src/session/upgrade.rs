@@ -133,7 +133,8 @@ async fn run(socket: WebSocket, opening: Opening) {
         biased;
         reason = &mut writing => reason,
         reason = attend(&shared, &session, &mut stream, wire, &drain, ended) => {
-            drop(close.send(reason));
+            // A writer that ended meanwhile does not listen.
+            let _ = close.send(reason);
             writing.await
         }
     };

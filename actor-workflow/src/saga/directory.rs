@@ -222,7 +222,7 @@ impl Sagas {
         client: Client,
         invocation: Invocation,
     ) -> Result<Encoded, Refusal> {
-        let (hosting, id, codec) = (client.hosting(), &invocation.id, invocation.codec);
+        let (hosting, id, codec) = (client.hosting(), &invocation.id, invocation.reply);
         let deadline = hosting.deadline(invocation.timeout);
         let index = METHODS
             .iter()

@@ -90,13 +90,14 @@ fn no_bytes_make_the_reader_panic() {
 }
 
 #[test]
-fn deep_nesting_is_refused_without_overflowing_the_stack() {
+fn deep_nesting_does_not_overflow_the_stack() {
     let deep = format!(
         r#"{{"jsonrpc":"2.0","id":1,"method":"topic.publish","params":{{"topic":"t","data":{}{}}}}}"#,
         "[".repeat(30_000),
         "]".repeat(30_000),
     );
-    assert!(read(Codec::Json, deep.as_bytes()).is_err());
+    // It stays unread here; whoever reads it has a bound of its own.
+    assert!(read(Codec::Json, deep.as_bytes()).is_ok());
 
     let mut packed = vec![0x91; 60_000];
     packed.push(0xc0);

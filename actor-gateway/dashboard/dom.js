@@ -1,0 +1,52 @@
+// Builds elements and replaces them without stealing the reader's place. Text is always text, never markup.
+
+/** Makes an element: `el("p", { class: "quiet" }, "text", child)`. `on…` values are listeners. */
+export function el(name, attributes = {}, ...children) {
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+    else node.setAttribute(key, value === true ? "" : value);
+  }
+  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+const shown = new WeakMap();
+
+/** Replaces what `container` holds if `state` changed; focus and open details stay where they were. */
+export function show(container, state, build) {
+  const text = JSON.stringify(state);
+  if (shown.get(container) === text) return;
+  shown.set(container, text);
+  const focused = container.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  const open = new Set([...container.querySelectorAll("details[open]")].map((one) => one.dataset.key));
+  container.replaceChildren(...[build()].flat());
+  for (const details of container.querySelectorAll("details")) details.open = open.has(details.dataset.key);
+  if (focused) container.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+}
+
+/** Makes a table; a column is `[title, cell, kind?]` where kind is `num` or `full`. */
+export function table(label, columns, rows) {
+  const head = columns.map(([title, , kind]) => el("th", { scope: "col", class: kind === "num" ? "num" : null }, title));
+  const body = rows.map((row) =>
+    el("tr", {}, columns.map(([title, cell, kind]) => el("td", { "data-label": title, class: kind }, cell(row)))),
+  );
+  return el("table", { "aria-label": label }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, body));
+}
+
+export const empty = (text) => el("p", { class: "empty" }, text);
+export const pill = (text, mood) => el("span", { class: `pill ${mood ?? ""}` }, text);
+
+const numbers = new Intl.NumberFormat("en");
+export const count = (value) => numbers.format(value ?? 0);
+
+/** Writes milliseconds as people say them. */
+export function span(ms) {
+  if (ms === null || ms === undefined) return "–";
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+  return `${Math.floor(seconds / 86400)} d ${Math.floor((seconds % 86400) / 3600)} h`;
+}

@@ -1,0 +1,148 @@
+//! The dashboard and its JSON: who may see it, what it says, what it does.
+
+use std::net::SocketAddr;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::ConnectInfo,
+    http::{Request, StatusCode, request::Builder},
+};
+use serde_json::{Value, json};
+
+use crate::kit::{self, Stage, assert_problem, get, post};
+
+async fn status(router: &Router, request: Builder) -> u16 {
+    let request = request.body(Body::empty()).expect("a request");
+    kit::send(router, request).await.status().as_u16()
+}
+
+fn from(peer: &str, host: &str) -> Builder {
+    let peer: SocketAddr = peer.parse().expect("an address");
+    Request::builder().uri("/admin/api/nodes").header("host", host).extension(ConnectInfo(peer))
+}
+
+#[tokio::test]
+async fn without_a_token_only_this_machine_is_let_in() {
+    let stage = Stage::new().await;
+    let router = stage.router();
+
+    assert_eq!(status(&router, from("127.0.0.1:9", "localhost:8080")).await, 200);
+    assert_eq!(status(&router, from("[::1]:9", "[::1]:8080")).await, 200);
+    assert_eq!(status(&router, from("[::ffff:127.0.0.1]:9", "127.0.0.1")).await, 200);
+    assert_eq!(status(&router, from("192.0.2.1:9", "localhost")).await, 403);
+    assert_eq!(status(&router, from("127.0.0.1:9", "evil.example")).await, 403);
+    assert_eq!(status(&router, from("127.0.0.1:9", "localhost.evil.example")).await, 403);
+    for name in ["x-forwarded-for", "X-Forwarded-Host", "forwarded", "x-real-ip", "via"] {
+        let request = from("127.0.0.1:9", "localhost").header(name, "127.0.0.1");
+        assert_eq!(status(&router, request).await, 403, "{name}");
+    }
+    let without_peer = Request::builder().uri("/admin").header("host", "localhost");
+    assert_eq!(status(&router, without_peer).await, 403);
+}
+
+#[tokio::test]
+async fn other_sites_pages_cannot_press_buttons() {
+    let stage = Stage::new().await;
+    let router = stage.router();
+    let press = |name: &'static str, value: &'static str| {
+        kit::request("POST", "/admin/api/dead-letters/1/discard").header(name, value)
+    };
+
+    assert_eq!(status(&router, press("origin", "http://evil.example")).await, 403);
+    assert_eq!(status(&router, press("origin", "null")).await, 403);
+    assert_eq!(status(&router, press("sec-fetch-site", "cross-site")).await, 403);
+    assert_eq!(status(&router, press("origin", "http://localhost:8080")).await, 404);
+}
+
+#[tokio::test]
+async fn with_a_token_only_the_token_opens_the_json() {
+    let stage = Stage::new().await;
+    let router = stage.gateway().admin_token(Some("open sesame".to_owned())).router();
+    let with = |authorization: &'static str| {
+        from("192.0.2.1:9", "shop.example").header("authorization", authorization)
+    };
+
+    assert_eq!(status(&router, with("Bearer open sesame")).await, 200);
+    assert_eq!(status(&router, with("Bearer open")).await, 401);
+    assert_eq!(status(&router, with("Basic open sesame")).await, 401);
+    assert_eq!(status(&router, from("127.0.0.1:9", "localhost")).await, 401);
+    let page = Request::builder().uri("/admin").header("host", "shop.example");
+    assert_eq!(status(&router, page).await, 200);
+}
+
+#[tokio::test]
+async fn the_page_and_its_files_are_part_of_the_program() {
+    let stage = Stage::new().await;
+    let router = stage.router();
+    for file in ["", "/", "/style.css", "/app.js", "/api.js", "/dom.js", "/panels.js", "/icon.svg"] {
+        let request = kit::request("GET", &format!("/admin{file}"));
+        let response = kit::send(&router, request.body(Body::empty()).expect("a request")).await;
+
+        assert_eq!(response.status(), StatusCode::OK, "{file}");
+        let policy = response.headers()["content-security-policy"].to_str().expect("text");
+        assert!(policy.contains("default-src 'none'"));
+        assert!(!kit::body(response).await.is_empty(), "{file}");
+    }
+    assert_problem(&get(&router, "/admin/secrets.txt").await, 404, "not_hosted");
+}
+
+#[tokio::test]
+async fn nodes_shards_kinds_and_topics_are_listed() {
+    let stage = Stage::new().await;
+    let router = stage.router();
+    post(&router, "/entities/stock/tea/restock", r#"{"quantity":1}"#).await;
+    stage.publish([1, 2]).await;
+
+    let (_, nodes) = get(&router, "/admin/api/nodes").await;
+    assert_eq!(nodes["nodes"][0]["node"], nodes["self"]);
+    assert_eq!(nodes["nodes"][0]["alive"], true);
+    assert_eq!(nodes["nodes"][0]["shards_owned"], nodes["shards"]);
+    assert_eq!(nodes["stuck"], 0);
+
+    let (_, shards) = get(&router, "/admin/api/shards").await;
+    assert_eq!(shards["shards"].as_array().map(Vec::len), Some(512));
+
+    let (_, kinds) = get(&router, "/admin/api/entities").await;
+    let stock = kinds["kinds"].as_array().expect("kinds").iter().find(|kind| kind["kind"] == "stock");
+    let stock = stock.expect("stock is hosted");
+    assert_eq!((&stock["role"], &stock["resident"]), (&json!("durable_entity"), &json!(1)));
+    assert_eq!(stock["calls"]["ok"], 1);
+
+    let (_, entities) = get(&router, "/admin/api/entities?kind=stock").await;
+    assert_eq!(entities["entities"][0]["id"], "tea");
+
+    let (_, tree) = get(&router, "/admin/api/tree").await;
+    assert_eq!(tree["shards"][0]["entities"][0]["id"], "tea");
+
+    let (_, topics) = get(&router, "/admin/api/topics").await;
+    assert_eq!((&topics["topics"][0]["topic"], &topics["topics"][0]["offset"]), (&json!("orders"), &json!(2)));
+
+    for list in ["sagas", "jobs", "dead-letters"] {
+        let (status, _) = get(&router, &format!("/admin/api/{list}")).await;
+        assert_eq!(status, StatusCode::OK, "{list}");
+    }
+    assert_problem(&get(&router, "/admin/api/entities?limit=many").await, 400, "decode");
+}
+
+#[tokio::test]
+async fn a_drain_asked_of_another_node_is_refused() {
+    let stage = Stage::new().await;
+
+    let answer = post(&stage.router(), "/admin/api/nodes/elsewhere/drain", "").await;
+
+    assert_problem(&answer, 404, "not_hosted");
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_is_gone_is_404() {
+    let stage = Stage::new().await;
+    for verb in ["replay", "discard"] {
+        let path = format!("/admin/api/dead-letters/7/{verb}");
+        assert_problem(&post(&stage.router(), &path, "").await, 404, "not_hosted");
+    }
+    let path = "/admin/api/dead-letters/x/replay";
+    assert_problem(&post(&stage.router(), path, "").await, 400, "decode");
+    let (_, letters): (_, Value) = get(&stage.router(), "/admin/api/dead-letters").await;
+    assert_eq!(letters, json!({"count": 0, "dead_letters": [], "next": null}));
+}

@@ -1,0 +1,11 @@
+//! The gateway seen from outside: each module one surface.
+
+mod admin;
+mod codecs;
+mod errors;
+mod kit;
+mod operators;
+mod sagas;
+mod server;
+mod sockets;
+mod streams;
