@@ -14,7 +14,10 @@ async fn dying_at(
 ) -> Option<(String, Result<Vec<String>, SagaError>, i64)> {
     let folder = TempDir::new().expect("a folder");
     let trap = Trap::at(at);
-    let armed = Given { trap: Some(trap.clone()), ..given.clone() };
+    let armed = Given {
+        trap: Some(trap.clone()),
+        ..given.clone()
+    };
     let life = Life::begin(folder.path(), &armed).await;
     let run = life.trip("a");
     let (starting, input) = (run.clone(), super::kit::Trip::of(ops.to_vec()));
@@ -33,7 +36,11 @@ async fn dying_at(
     let run = life.start("a", ops.to_vec()).await;
     let result = run.result_within(SOON).await;
     assert_eq!(life.hosting.stuck().await.expect("reads"), 0);
-    assert_eq!(super::kit::mailbox_rows(&life).await, 0, "after dying at {point}");
+    assert_eq!(
+        super::kit::mailbox_rows(&life).await,
+        0,
+        "after dying at {point}"
+    );
     let sum = life.client.entity::<Tally>("t").sum().await.expect("reads");
     life.crash().await;
     Some((point, result, sum))
@@ -46,12 +53,21 @@ fn assert_in_order(given: &Given, order: &[&str], point: &str) {
     let twice = log.len() - order.len();
     log.dedup();
     assert_eq!(log, order, "after dying at {point}");
-    assert!(twice <= 1, "{twice} steps happened twice after dying at {point}");
+    assert!(
+        twice <= 1,
+        "{twice} steps happened twice after dying at {point}"
+    );
 }
 
 #[tokio::test]
 async fn a_completed_run_did_each_step_once_wherever_its_node_died() {
-    let ops = [Op::Do("one".into()), Op::Add, Op::Sleep(20), Op::Add, Op::Do("two".into())];
+    let ops = [
+        Op::Do("one".into()),
+        Op::Add,
+        Op::Sleep(20),
+        Op::Add,
+        Op::Do("two".into()),
+    ];
     let mut points = Vec::new();
     for at in 1.. {
         let given = Given::default();
@@ -100,11 +116,16 @@ async fn a_cancelled_run_is_undone_wherever_its_node_died() {
     for at in 1.. {
         let (folder, given) = (TempDir::new().expect("a folder"), Given::default());
         let life = Life::begin(folder.path(), &given).await;
-        let run = life.start("a", [Op::Do("one".into()), Op::Sleep(3_600_000)]).await;
+        let run = life
+            .start("a", [Op::Do("one".into()), Op::Sleep(3_600_000)])
+            .await;
         super::kit::becomes(&run, State::Suspended).await;
         life.crash().await;
         let trap = Trap::at(at);
-        let armed = Given { trap: Some(trap.clone()), ..given.clone() };
+        let armed = Given {
+            trap: Some(trap.clone()),
+            ..given.clone()
+        };
         let life = Life::begin(folder.path(), &armed).await;
         let run = life.trip("a");
         let cancelling = async move {
@@ -127,7 +148,11 @@ async fn a_cancelled_run_is_undone_wherever_its_node_died() {
         // A promise that was not stored is made again.
         run.cancel().await.expect("it is cancelled");
 
-        assert_eq!(run.result_within(SOON).await, Err(SagaError::Cancelled), "at {point}");
+        assert_eq!(
+            run.result_within(SOON).await,
+            Err(SagaError::Cancelled),
+            "at {point}"
+        );
         assert_in_order(&given, &["one", "undo one: one done"], &point);
         life.crash().await;
     }
@@ -138,9 +163,19 @@ async fn attempts_are_counted_across_lives() {
     let (folder, given) = (TempDir::new().expect("a folder"), Given::default());
     // Points: start, started, flaky, append attempt, appended attempt.
     let trap = Trap::at(5);
-    let armed = Given { trap: Some(trap.clone()), ..given.clone() };
+    let armed = Given {
+        trap: Some(trap.clone()),
+        ..given.clone()
+    };
     let life = Life::begin(folder.path(), &armed).await;
-    life.start("a", [Op::Flaky { fails: 1, attempts: 2 }]).await;
+    life.start(
+        "a",
+        [Op::Flaky {
+            fails: 1,
+            attempts: 2,
+        }],
+    )
+    .await;
     assert_eq!(trap.sprung().await, "appended attempt");
     life.crash().await;
 

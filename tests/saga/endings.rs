@@ -15,7 +15,10 @@ async fn a_failed_run_is_undone_last_first() {
 
     let ops = [
         Op::Do("one".into()),
-        Op::Flaky { fails: 0, attempts: 1 },
+        Op::Flaky {
+            fails: 0,
+            attempts: 1,
+        },
         Op::Do("two".into()),
         Op::Fail("closed".into()),
     ];
@@ -27,7 +30,16 @@ async fn a_failed_run_is_undone_last_first() {
     assert_eq!(failure.kind, "closed");
     assert_eq!(failure.data, serde_json::json!(7));
     let log = given.world.log();
-    assert_eq!(log, ["one", "attempt 1", "two", "undo two: two done", "undo one: one done"]);
+    assert_eq!(
+        log,
+        [
+            "one",
+            "attempt 1",
+            "two",
+            "undo two: two done",
+            "undo one: one done"
+        ]
+    );
     let mut keys = given.world.keys();
     keys.sort();
     keys.dedup();
@@ -54,7 +66,10 @@ async fn an_undoing_that_fails_is_tried_again() {
     let run = life.start("a", ops).await;
 
     run.result_within(SOON).await.expect_err("it fails");
-    assert_eq!(given.world.log(), ["undo hard 1", "undo hard 2", "undo hard 3"]);
+    assert_eq!(
+        given.world.log(),
+        ["undo hard 1", "undo hard 2", "undo hard 3"]
+    );
     assert_eq!(run.poll().await.map(|poll| poll.state), Ok(State::Failed));
 }
 
@@ -63,7 +78,9 @@ async fn an_undoing_that_fails_is_tried_again() {
 async fn a_sleeping_run_that_is_cancelled_is_undone_at_once() {
     let (folder, given) = (TempDir::new().expect("a folder"), Given::default());
     let life = Life::begin(folder.path(), &given).await;
-    let run = life.start("a", [Op::Do("one".into()), Op::Sleep(3_600_000)]).await;
+    let run = life
+        .start("a", [Op::Do("one".into()), Op::Sleep(3_600_000)])
+        .await;
     super::kit::becomes(&run, State::Suspended).await;
 
     let state = run.cancel().await;
@@ -71,7 +88,11 @@ async fn a_sleeping_run_that_is_cancelled_is_undone_at_once() {
     assert_eq!(state, Ok(State::Running), "it is not over yet");
     assert_eq!(run.result_within(SOON).await, Err(SagaError::Cancelled));
     assert_eq!(given.world.log(), ["one", "undo one: one done"]);
-    assert_eq!(super::kit::mailbox_rows(&life).await, 0, "its timer is gone");
+    assert_eq!(
+        super::kit::mailbox_rows(&life).await,
+        0,
+        "its timer is gone"
+    );
 }
 
 #[tokio::test]
@@ -109,7 +130,9 @@ async fn a_sleep_is_never_early() {
     let clock = life.hosting.clock();
     let begun = clock.now();
 
-    let run = life.start("a", [Op::Sleep(80), Op::Sleep(0), Op::Do("one".into())]).await;
+    let run = life
+        .start("a", [Op::Sleep(80), Op::Sleep(0), Op::Do("one".into())])
+        .await;
 
     assert_eq!(run.result_within(SOON).await, Ok(vec!["one done".into()]));
     assert!(clock.now() - begun >= Duration::from_millis(80));

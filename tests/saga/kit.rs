@@ -155,8 +155,7 @@ async fn once(op: &Op, saga: &mut Saga) -> Result<Option<String>> {
             let added = saga.step("add", |step| async move {
                 step.entity::<Tally>("t").add(1).await
             });
-            let undo =
-                |_, step: Step| async move { step.entity::<Tally>("t").add(-1).await };
+            let undo = |_, step: Step| async move { step.entity::<Tally>("t").add(-1).await };
             let sum = added.compensate(undo).await?;
             return Ok(Some(format!("added to {sum}")));
         }
@@ -182,7 +181,11 @@ async fn once(op: &Op, saga: &mut Saga) -> Result<Option<String>> {
         Op::Panic => {
             let panics = saga.step("panic", |step| async move {
                 world(&step).note("panic", step.key());
-                let nothing: Result<()> = if step.attempt() > 0 { panic!("oh no") } else { Ok(()) };
+                let nothing: Result<()> = if step.attempt() > 0 {
+                    panic!("oh no")
+                } else {
+                    Ok(())
+                };
                 nothing
             });
             // The body may go on after a step that panicked.
@@ -263,9 +266,12 @@ impl Trap {
 
 impl Probe for Trap {
     fn reached(&self, point: &str) -> BoxFuture<'static, ()> {
-        let left = self.0.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
-            left.checked_sub(1)
-        });
+        let left = self
+            .0
+            .0
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                left.checked_sub(1)
+            });
         if left != Ok(1) {
             return Box::pin(std::future::ready(()));
         }
@@ -316,11 +322,7 @@ impl Life {
     }
 
     /// Starts a trip and returns it.
-    pub(crate) async fn start(
-        &self,
-        id: &str,
-        ops: impl IntoIterator<Item = Op>,
-    ) -> SagaRef<Trip> {
+    pub(crate) async fn start(&self, id: &str, ops: impl IntoIterator<Item = Op>) -> SagaRef<Trip> {
         let started = self.trip(id).start(Trip::of(ops)).await;
         started.expect("it starts")
     }
@@ -343,7 +345,12 @@ pub(crate) async fn until<W: Workflow>(
         if wanted(&poll) {
             return poll;
         }
-        assert!(Clock.now() < deadline, "it is {} still: {:?}", poll.state, poll.reason);
+        assert!(
+            Clock.now() < deadline,
+            "it is {} still: {:?}",
+            poll.state,
+            poll.reason
+        );
         tokio::task::yield_now().await;
     }
 }
@@ -358,7 +365,10 @@ pub(crate) async fn mailbox_rows(life: &Life) -> i64 {
     let counted = life.hosting.store().read("count", |c| {
         Box::pin(async move {
             let count = Sql::same("SELECT COUNT(*) FROM mailbox");
-            c.query_one(&count, Vec::new()).await?.expect("a row").int(0)
+            c.query_one(&count, Vec::new())
+                .await?
+                .expect("a row")
+                .int(0)
         })
     });
     counted.await.expect("counts")

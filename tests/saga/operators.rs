@@ -30,7 +30,9 @@ async fn a_paused_run_goes_on_when_resumed() {
 async fn a_paused_sleep_goes_on_sleeping_when_resumed() {
     let (folder, given) = (TempDir::new().expect("a folder"), Given::default());
     let life = Life::begin(folder.path(), &given).await;
-    let run = life.start("a", [Op::Sleep(400), Op::Do("one".into())]).await;
+    let run = life
+        .start("a", [Op::Sleep(400), Op::Do("one".into())])
+        .await;
     becomes(&run, State::Suspended).await;
 
     assert_eq!(run.pause().await, Ok(State::Paused));
@@ -44,7 +46,9 @@ async fn a_paused_sleep_goes_on_sleeping_when_resumed() {
 async fn a_paused_run_that_is_cancelled_is_undone_also_after_a_restart() {
     let (folder, given) = (TempDir::new().expect("a folder"), Given::default());
     let life = Life::begin(folder.path(), &given).await;
-    let run = life.start("a", [Op::Do("one".into()), Op::Sleep(3_600_000)]).await;
+    let run = life
+        .start("a", [Op::Do("one".into()), Op::Sleep(3_600_000)])
+        .await;
     becomes(&run, State::Suspended).await;
     run.pause().await.expect("pauses");
     life.crash().await;
@@ -62,7 +66,10 @@ async fn a_paused_run_that_is_cancelled_is_undone_also_after_a_restart() {
 async fn operators_see_runs_states_and_timelines() {
     let (folder, given) = (TempDir::new().expect("a folder"), Given::default());
     let life = Life::begin(folder.path(), &given).await;
-    let flaky = Op::Flaky { fails: 1, attempts: 2 };
+    let flaky = Op::Flaky {
+        fails: 1,
+        attempts: 2,
+    };
     let done = life.start("a", [flaky, Op::Do("one".into())]).await;
     done.result_within(SOON).await.expect("completes");
     let ops = [Op::Do("two".into()), Op::Sleep(3_600_000)];
@@ -71,13 +78,22 @@ async fn operators_see_runs_states_and_timelines() {
 
     let counts = sagas.counts().await.expect("counts");
     let all = sagas.runs(Query::of("trip")).await.expect("lists");
-    let suspended = Query { state: Some(State::Suspended), ..Query::of("trip") };
+    let suspended = Query {
+        state: Some(State::Suspended),
+        ..Query::of("trip")
+    };
     let suspended = sagas.runs(suspended).await.expect("lists");
     let timeline = sagas.journal("trip", "a", 0).await.expect("reads");
 
-    let counts: Vec<_> = counts.iter().map(|count| (&*count.state, count.runs)).collect();
+    let counts: Vec<_> = counts
+        .iter()
+        .map(|count| (&*count.state, count.runs))
+        .collect();
     assert_eq!(counts, [("completed", 1), ("suspended", 1)]);
-    assert_eq!(all.iter().map(|line| &*line.id).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(
+        all.iter().map(|line| &*line.id).collect::<Vec<_>>(),
+        ["a", "b"]
+    );
     assert_eq!(all[0].last.as_deref(), Some("end `completed`"));
     assert_eq!(suspended.len(), 1);
     assert_eq!(suspended[0].reason.as_deref(), Some("timer"));
@@ -128,9 +144,16 @@ async fn bad_input_and_unknown_methods_say_what_is_accepted() {
     let method = by_name(&life, "explode", &json!({})).await;
     let wait = by_name(&life, "result", &json!({"wait": 1})).await;
 
-    let Err(Refusal::Decode(input)) = input else { panic!("{input:?}") };
-    assert!(input.starts_with("the input of `trip`: missing field `ops`"), "{input}");
-    let Err(Refusal::NotHosted(method)) = method else { panic!("{method:?}") };
+    let Err(Refusal::Decode(input)) = input else {
+        panic!("{input:?}")
+    };
+    assert!(
+        input.starts_with("the input of `trip`: missing field `ops`"),
+        "{input}"
+    );
+    let Err(Refusal::NotHosted(method)) = method else {
+        panic!("{method:?}")
+    };
     assert!(method.contains("not `explode`"), "{method}");
     assert!(matches!(wait, Err(Refusal::Decode(_))), "{wait:?}");
 }
@@ -141,7 +164,10 @@ async fn an_input_above_its_bound_is_refused() {
     let life = Life::begin(folder.path(), &given).await;
     let large = "x".repeat(1024 * 1024);
 
-    let refused = life.trip("a").start(super::kit::Trip::of([Op::Do(large)])).await;
+    let refused = life
+        .trip("a")
+        .start(super::kit::Trip::of([Op::Do(large)]))
+        .await;
 
     assert!(matches!(refused, Err(Refusal::TooLarge(_))), "{refused:?}");
 }

@@ -15,7 +15,10 @@ async fn values_and_steps_before_a_sleep_are_told_again_after_it() {
 
     let ops = [
         Op::Values,
-        Op::Flaky { fails: 1, attempts: 3 },
+        Op::Flaky {
+            fails: 1,
+            attempts: 3,
+        },
         Op::Sleep(30),
         Op::Do("after".into()),
     ];
@@ -81,7 +84,12 @@ async fn noted(saga: &mut Saga, name: &'static str) -> Result<()> {
 async fn a_changed_body_is_stopped_by_name_and_without_effects() {
     let (folder, given) = (TempDir::new().expect("a folder"), Given::default());
     let life = Life::hosting::<(Before,)>(folder.path(), &given).await;
-    let run = life.client.saga::<Before>("a").start(Before).await.expect("starts");
+    let run = life
+        .client
+        .saga::<Before>("a")
+        .start(Before)
+        .await
+        .expect("starts");
     becomes(&run, State::Suspended).await;
     life.crash().await;
 
@@ -90,14 +98,19 @@ async fn a_changed_body_is_stopped_by_name_and_without_effects() {
     let poll = becomes(&run, State::Stuck).await;
 
     let reason = poll.reason.expect("a reason");
-    let expected = "NonDeterministic: at position 0 the journal has step `one`, the body has step `uno`";
+    let expected =
+        "NonDeterministic: at position 0 the journal has step `one`, the body has step `uno`";
     assert_eq!(reason, expected);
     assert_eq!(given.world.log(), ["one"]);
     life.crash().await;
 
     let life = Life::hosting::<(Before,)>(folder.path(), &given).await;
     let run = life.client.saga::<Before>("a");
-    assert_eq!(run.resume().await, Ok(State::Running), "the old recipe is back");
+    assert_eq!(
+        run.resume().await,
+        Ok(State::Running),
+        "the old recipe is back"
+    );
     assert_eq!(run.result_within(SOON).await, Ok(()));
     assert_eq!(given.world.log(), ["one", "two"]);
 }
@@ -122,10 +135,18 @@ async fn a_step_that_is_dropped_half_way_stops_the_run() {
     let (folder, given) = (TempDir::new().expect("a folder"), Given::default());
     let life = Life::hosting::<(Impatient,)>(folder.path(), &given).await;
 
-    let run = life.client.saga::<Impatient>("a").start(Impatient).await.expect("starts");
+    let run = life
+        .client
+        .saga::<Impatient>("a")
+        .start(Impatient)
+        .await
+        .expect("starts");
 
     let reason = becomes(&run, State::Stuck).await.reason.expect("a reason");
-    assert_eq!(reason, "`slow` was dropped before it ended: put the race inside a step instead");
+    assert_eq!(
+        reason,
+        "`slow` was dropped before it ended: put the race inside a step instead"
+    );
     assert!(given.world.log().is_empty());
 }
 
@@ -157,9 +178,15 @@ async fn a_body_that_panics_runs_again() {
     let (folder, given) = (TempDir::new().expect("a folder"), Given::default());
     let life = Life::hosting::<(Clumsy,)>(folder.path(), &given).await;
 
-    let run = life.client.saga::<Clumsy>("a").start(Clumsy { times: 2 }).await;
+    let run = life
+        .client
+        .saga::<Clumsy>("a")
+        .start(Clumsy { times: 2 })
+        .await;
     let run = run.expect("starts");
-    let reason = super::kit::until(&run, |poll| poll.reason.is_some()).await.reason;
+    let reason = super::kit::until(&run, |poll| poll.reason.is_some())
+        .await
+        .reason;
 
     assert!(reason.is_some_and(|reason| reason.starts_with("panicked: fall")));
     assert_eq!(run.result_within(SOON).await, Ok(()));
@@ -192,7 +219,12 @@ async fn a_journal_that_is_full_ends_the_run_as_failed() {
     let (folder, given) = (TempDir::new().expect("a folder"), Given::default());
     let life = Life::hosting::<(Endless,)>(folder.path(), &given).await;
 
-    let run = life.client.saga::<Endless>("a").start(Endless).await.expect("starts");
+    let run = life
+        .client
+        .saga::<Endless>("a")
+        .start(Endless)
+        .await
+        .expect("starts");
 
     let Err(SagaError::Failed(failure)) = run.result_within(4 * SOON).await else {
         panic!("it fails");

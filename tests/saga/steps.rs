@@ -15,12 +15,17 @@ async fn a_run_returns_what_its_body_returns() {
     let (folder, given) = (TempDir::new().expect("a folder"), Given::default());
     let life = Life::begin(folder.path(), &given).await;
 
-    let run = life.start("a", [Op::Do("one".into()), Op::Do("two".into())]).await;
+    let run = life
+        .start("a", [Op::Do("one".into()), Op::Do("two".into())])
+        .await;
 
     let result = run.result_within(SOON).await;
     assert_eq!(result, Ok(vec!["one done".into(), "two done".into()]));
     assert_eq!(given.world.log(), ["one", "two"]);
-    assert_eq!(run.poll().await.map(|poll| poll.state), Ok(State::Completed));
+    assert_eq!(
+        run.poll().await.map(|poll| poll.state),
+        Ok(State::Completed)
+    );
 }
 
 // WF-14
@@ -29,13 +34,19 @@ async fn a_step_is_tried_again_until_it_succeeds() {
     let (folder, given) = (TempDir::new().expect("a folder"), Given::default());
     let life = Life::begin(folder.path(), &given).await;
 
-    let flaky = Op::Flaky { fails: 2, attempts: 5 };
+    let flaky = Op::Flaky {
+        fails: 2,
+        attempts: 5,
+    };
     let run = life.start("a", [flaky]).await;
 
     assert_eq!(run.result_within(SOON).await, Ok(vec!["attempt 3".into()]));
     assert_eq!(given.world.log(), ["attempt 1", "attempt 2", "attempt 3"]);
     let keys = given.world.keys();
-    assert!(keys.iter().all(|key| *key == keys[0]), "one key for all attempts");
+    assert!(
+        keys.iter().all(|key| *key == keys[0]),
+        "one key for all attempts"
+    );
 }
 
 // WF-14
@@ -44,7 +55,10 @@ async fn the_last_attempts_failure_is_the_steps() {
     let (folder, given) = (TempDir::new().expect("a folder"), Given::default());
     let life = Life::begin(folder.path(), &given).await;
 
-    let flaky = Op::Flaky { fails: 9, attempts: 3 };
+    let flaky = Op::Flaky {
+        fails: 9,
+        attempts: 3,
+    };
     let run = life.start("a", [flaky]).await;
 
     let result = run.result_within(SOON).await;
@@ -75,7 +89,10 @@ async fn a_panicking_step_is_a_failure_the_body_may_handle() {
     let run = life.start("a", [Op::Panic, Op::Do("next".into())]).await;
 
     let result = run.result_within(SOON).await;
-    assert_eq!(result, Ok(vec!["panicked: oh no".into(), "next done".into()]));
+    assert_eq!(
+        result,
+        Ok(vec!["panicked: oh no".into(), "next done".into()])
+    );
 }
 
 #[tokio::test]
@@ -83,7 +100,11 @@ async fn the_same_start_again_is_the_same_run() {
     let (folder, given) = (TempDir::new().expect("a folder"), Given::default());
     let life = Life::begin(folder.path(), &given).await;
     let ops = [Op::Do("one".into())];
-    life.start("a", ops.clone()).await.result_within(SOON).await.expect("completes");
+    life.start("a", ops.clone())
+        .await
+        .result_within(SOON)
+        .await
+        .expect("completes");
 
     let again = life.start("a", ops).await;
 
@@ -97,7 +118,10 @@ async fn a_start_with_another_input_is_refused() {
     let life = Life::begin(folder.path(), &given).await;
     life.start("a", [Op::Values]).await;
 
-    let other = life.trip("a").start(super::kit::Trip::of([Op::Panic])).await;
+    let other = life
+        .trip("a")
+        .start(super::kit::Trip::of([Op::Panic]))
+        .await;
 
     assert_eq!(other.map(drop), Err(Refusal::KeyReused));
 }

@@ -3,6 +3,7 @@
 mod kinds;
 
 mod basics;
+mod cluster;
 mod crashes;
 mod determinism;
 mod timers;

@@ -127,7 +127,9 @@ impl<K: Handlers> Actor for EntityHost<K> {
                     myself.stop(None);
                     return Ok(());
                 }
-                Next::Load => activation.load().await,
+                // Boxed like all that is rare, so that the future of the common case stays small:
+                // ractor moves it for each message.
+                Next::Load => Box::pin(activation.load()).await,
                 Next::Run(delivery) => {
                     // A plain `fn` takes no time that matters to deadlines; what awaits does.
                     let instant = K::METHODS[delivery.method].runs_ahead;
@@ -148,7 +150,7 @@ impl<K: Handlers> Activation<K> {
         if delivery.deadline.is_some_and(|deadline| deadline <= now) {
             return self.refuse(delivery, Refusal::Timeout { started: false });
         }
-        if delivery.row().is_some() && !self.may_run_row(&mut delivery).await {
+        if delivery.row().is_some() && !Box::pin(self.may_run_row(&mut delivery)).await {
             return;
         }
         if !delivery.rearm() {
@@ -163,7 +165,7 @@ impl<K: Handlers> Activation<K> {
         let entity = self.entity.as_mut().expect("the slot loads before it runs");
         match caught(entity.handle(args, &mut self.ctx)).await {
             Ok(outcome) => self.finish(delivery, outcome),
-            Err(panic) => self.crashed(delivery, &panic).await,
+            Err(panic) => Box::pin(self.crashed(delivery, &panic)).await,
         }
     }
 

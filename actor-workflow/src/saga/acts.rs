@@ -249,12 +249,12 @@ impl Activation {
             writes.push(ledger.rest());
         }
         if self.stored(ledger, entries, writes).await {
-            self.becomes(status);
+            self.becomes(&status);
         }
     }
 
     /// Notes what was stored; a run that is over is told to those who wait.
-    pub(super) fn becomes(&mut self, status: Status) {
+    pub(super) fn becomes(&mut self, status: &Status) {
         let resting = !moves(status.state);
         let Some(loaded) = &mut self.loaded else {
             return;
@@ -268,7 +268,7 @@ impl Activation {
         if status.state.is_final() {
             let lease = self.hosting.shards().lease_holds(self.hosting.now());
             if lease {
-                self.slot.tell(&status);
+                self.slot.tell(status);
             }
             for reply in self.pausing.drain(..) {
                 drop(reply.send(Ok(status.clone())));
@@ -290,7 +290,7 @@ impl Activation {
             ledger.rest(),
         ];
         if self.stored(ledger, Vec::new(), writes).await {
-            self.becomes(status);
+            self.becomes(&status);
         }
     }
 
@@ -303,7 +303,7 @@ impl Activation {
         writes.extend(row.map(|row| messages::delete(row.seq)));
         let stored = self.hosting.commit(self.slot.shard, writes).await;
         match stored {
-            Ok(actor_core::store::lane::Verdict::Committed(_)) => self.becomes(status),
+            Ok(actor_core::store::lane::Verdict::Committed(_)) => self.becomes(&status),
             other => self.lost(&format!("its end was not stored: {other:?}")),
         }
     }
@@ -322,7 +322,7 @@ impl Activation {
             for reply in std::mem::take(&mut self.pausing) {
                 drop(reply.send(Ok(status.clone())));
             }
-            self.becomes(status);
+            self.becomes(&status);
         }
     }
 

@@ -7,7 +7,7 @@
 use std::error::Error;
 
 use actor_core::{CallError, Failure, Result};
-use actor_workflow::{Run, Saga, Workflow};
+use actor_workflow::{Run, Saga, Step, Workflow};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -71,8 +71,8 @@ impl Run for Checkout {
 
         for (sku, quantity) in lines {
             saga.step("reserve stock", |step| async move {
-                let stock = step.entity::<Stock>(sku);
-                stock.reserve(order.clone(), *quantity).await.map_err(|error| final_if_rejected(error, "out_of_stock"))
+                let level = step.entity::<Stock>(sku).reserve(order.clone(), *quantity).await;
+                level.map_err(|error| final_if_rejected(error, "out_of_stock"))
             })
             .attempts(PATIENCE)
             .compensate(|_, step| async move {
@@ -83,13 +83,7 @@ impl Run for Checkout {
 
         let total = catalogue::total(lines);
         let charge = saga
-            .step("charge card", |step| async move {
-                let payment = step.key().to_string();
-                let charged = step.entity::<Payment>(&payment).charge(self.card.clone(), total).await;
-                let total_cents =
-                    charged.map_err(|error| final_if_rejected(error, "card_declined"))?;
-                Result::Ok(Charge { payment, total_cents })
-            })
+            .step("charge card", |step| self.pay(step, total))
             .attempts(PATIENCE)
             .compensate(|charge, step| async move {
                 step.entity::<Payment>(charge.payment).refund().await
@@ -104,6 +98,16 @@ impl Run for Checkout {
             payment: charge.payment,
             total_cents: charge.total_cents,
         })
+    }
+}
+
+impl Checkout {
+    /// Charges the card under the step's key: asked again, the provider answers as before.
+    async fn pay(&self, step: Step, total: Cents) -> Result<Charge> {
+        let payment = step.key().to_string();
+        let charged = step.entity::<Payment>(&payment).charge(self.card.clone(), total).await;
+        let total_cents = charged.map_err(|error| final_if_rejected(error, "card_declined"))?;
+        Ok(Charge { payment, total_cents })
     }
 }
 

@@ -12,9 +12,9 @@ pub mod order;
 pub mod payment;
 pub mod stock;
 
-// pub mod checkout;
+pub mod checkout;
 pub mod opening;
 pub mod page;
 
 /// Everything a node of the shop hosts.
-pub type Kinds = (stock::Stock, cart::Cart, order::Order, payment::Payment);
+pub type Kinds = (stock::Stock, cart::Cart, order::Order, payment::Payment, checkout::Checkout);
