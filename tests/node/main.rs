@@ -33,7 +33,8 @@ impl Counter {
 
 async fn start(file: &Path, arguments: &[&str]) -> Result<Node, StartError> {
     let url = format!("sqlite://{}", file.display());
-    let arguments = ["--database-url", &url].iter().chain(arguments).copied();
+    let database = ["--database-url", &url];
+    let arguments = database.iter().chain(arguments).copied();
     let settings = Settings::from_arguments(arguments).expect("the settings are accepted");
     Node::builder()
         .settings(settings)
