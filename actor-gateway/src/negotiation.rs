@@ -62,7 +62,7 @@ pub(crate) fn accepts_events(headers: &HeaderMap) -> bool {
     })
 }
 
-fn text_of(headers: &HeaderMap, name: &HeaderName) -> Result<Option<&str>, Rejection> {
+fn text_of<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, Rejection> {
     let text = headers.get(name).map(|value| value.to_str());
     let wrong = |_| Rejection::new("decode", format_args!("the header `{name}` is not text"));
     text.transpose().map_err(wrong)
