@@ -49,9 +49,9 @@ impl Impostor {
 
 async fn start(file: &Path, arguments: &[&str]) -> Result<Node, StartError> {
     let url = format!("sqlite://{}", file.display());
-    let mut all = vec!["--database-url", url.as_str()];
-    all.extend(arguments);
-    let settings = Settings::from_arguments(all).expect("the settings are accepted");
+    let database = ["--database-url", &url];
+    let arguments = database.iter().chain(arguments).copied();
+    let settings = Settings::from_arguments(arguments).expect("the settings are accepted");
     Node::builder()
         .settings(settings)
         .host::<Counter>()

@@ -35,6 +35,12 @@ pub struct Sim {
     pub(super) store: Store,
 }
 
+impl AsRef<Client> for Sim {
+    fn as_ref(&self) -> &Client {
+        &self.client
+    }
+}
+
 impl Sim {
     /// Returns a client outside of all nodes. Its calls cross a network with latency to whichever
     /// node owns the entity; they wait while there is none, until their deadline.

@@ -8,6 +8,7 @@ use shop::{Kinds, opening, order::OrderChanged, page, stock::StockChanged};
 #[tokio::main]
 async fn main() -> Result<()> {
     let settings = Settings::from_args_or_exit();
+    settings.start_logging();
     let node = Node::builder().settings(settings).host::<Kinds>().start_or_exit().await;
     opening::open(&node.client()).await?;
 
