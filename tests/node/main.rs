@@ -1,6 +1,6 @@
 //! A node as a program sees it: start, takeover, refusal, stop, on a real SQLite file.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use actor_cluster::{
     Node, Settings, StartError,
@@ -15,6 +15,9 @@ use actor_core::{
 };
 use serde::{Deserialize, Serialize};
 
+/// Longer than any test.
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// Counts, and keeps the count.
 #[derive(Debug, Default, Entity, Serialize, Deserialize)]
 #[entity(durable)]
@@ -28,6 +31,19 @@ impl Counter {
     pub fn add(&mut self, amount: u64) -> u64 {
         self.count += amount;
         self.count
+    }
+}
+
+/// Claims the counter's name.
+#[derive(Debug, Default, Entity)]
+#[entity(kind = "counter")]
+struct Impostor;
+
+#[handlers]
+impl Impostor {
+    /// Returns nothing of interest.
+    pub fn nothing(&self) -> bool {
+        false
     }
 }
 
@@ -124,8 +140,8 @@ async fn a_node_under_a_new_name_succeeds_the_one_before() {
     assert_eq!(
         states,
         [
-            ("new".into(), NodeState::Up),
-            ("old".into(), NodeState::Dead)
+            ("new".to_owned(), NodeState::Up),
+            ("old".to_owned(), NodeState::Dead)
         ]
     );
     second.shutdown().await;
@@ -137,12 +153,10 @@ async fn only_messages_of_a_life_that_ended_badly_are_suspect() {
     let file = folder.path().join("a.db");
     for (in_order, suspect) in [(true, false), (false, true)] {
         let node = start(&file, &[]).await.expect("starts");
-        node.client()
-            .entity::<Counter>("a")
-            .add(1)
-            .cast()
-            .await
-            .expect("stored");
+        let counter = node.client().entity::<Counter>("a");
+        // A timer: its row is still there when the node is gone.
+        counter.add(1).after(HOUR).await.expect("stored");
+        drop(counter);
         if in_order {
             node.shutdown().await;
         } else {
@@ -221,10 +235,12 @@ async fn another_number_of_shards_than_the_databases_is_refused() {
 async fn a_database_that_cannot_be_opened_is_named_in_one_line() {
     let folder = folder();
     let nowhere = folder.path().join("nowhere").join("a.db");
+    let inner = folder.path().join("inner.db");
+    std::fs::create_dir(&inner).expect("made");
     let broken = folder.path().join("broken.db");
     std::fs::write(&broken, "this is no database, however long one looks at it").expect("written");
 
-    for file in [nowhere.as_path(), folder.path(), &broken] {
+    for file in [nowhere.as_path(), inner.as_path(), broken.as_path()] {
         let error = start(file, &[]).await.expect_err("refused");
 
         assert_eq!(
@@ -239,16 +255,6 @@ async fn a_database_that_cannot_be_opened_is_named_in_one_line() {
 
 #[tokio::test]
 async fn two_kinds_of_one_name_do_not_start() {
-    #[derive(Debug, Default, Entity)]
-    #[entity(kind = "counter")]
-    struct Impostor;
-
-    #[handlers]
-    impl Impostor {
-        /// Nothing.
-        pub fn nothing(&self) {}
-    }
-
     let node = Node::builder()
         .database_url("sqlite::memory:")
         .host::<(Counter, Impostor)>();
