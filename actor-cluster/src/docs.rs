@@ -9,6 +9,11 @@ pub mod entities {}
 #[doc = include_str!("docs/durable_state.md")]
 pub mod durable_state {}
 
+/// The README's example is compiled with the guide's.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub mod readme {}
+
 #[cfg(feature = "sim")]
 #[doc = include_str!("docs/testing.md")]
 pub mod testing {}

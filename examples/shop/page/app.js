@@ -128,7 +128,7 @@ socket.follow('stock', { onEvent: ({ sku, level }) => view.showLevel(sku, level)
 readLevels();
 const loadedAt = performance.now();
 socket.follow('orders', {
-  history: 12,
+  history: 24, // Each order has two or three events.
   onEvent: (event) => {
     view.showOrder(event, products, event.cart === cart, performance.now() - loadedAt > 1_500);
     if (event.cart === cart && event.status === 'placed') setTimeout(readCart, 50);

@@ -141,6 +141,7 @@ export function showOrderStatus(order, state, detail) {
   box.dataset.tone = tone;
   box.dataset.state = state;
   box.replaceChildren(element('strong', {}, headline), element('span', {}, detail));
+  box.scrollIntoView({ block: 'nearest', behavior: 'smooth' });
 }
 
 /** Adds an order to everyone's list, or updates it there. */
