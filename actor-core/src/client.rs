@@ -65,7 +65,8 @@ pub enum Mode {
     /// The caller waits for the outcome.
     #[default]
     Call,
-    /// The caller waits for acceptance only: in memory for a volatile entity, stored for a durable one.
+    /// The caller waits for acceptance only: in memory for a volatile entity, stored for a durable
+    /// one.
     Cast,
 }
 
@@ -229,13 +230,13 @@ impl Client {
     /// When the store refuses it.
     pub async fn announce(&self, announcement: Announcement) -> Result<Option<Position>, Refusal> {
         let effect = Effect::Announce(announcement);
-        match self
-            .origin
-            .as_ref()
-            .map_or(Err(effect.clone()), |origin| origin.keep(effect))
-        {
-            Ok(()) => Ok(None),
-            Err(effect) => self.hosting.commit_effect(effect).await.map(Some),
+        let unkept = match &self.origin {
+            Some(origin) => origin.keep(effect),
+            None => Some(effect),
+        };
+        match unkept {
+            None => Ok(None),
+            Some(effect) => self.hosting.commit_effect(effect).await.map(Some),
         }
     }
 

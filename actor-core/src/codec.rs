@@ -95,7 +95,8 @@ pub fn encode_row<T: bincode::Encode>(value: &T) -> Vec<u8> {
 /// Reads a row of our own.
 ///
 /// # Errors
-/// When the version is unknown, the bytes are not a `T`, or they ask for more than [`ROW_BYTES_MAX`].
+/// When the version is unknown, the bytes are not a `T`, or they ask for more than
+/// [`ROW_BYTES_MAX`].
 pub fn decode_row<T: bincode::Decode<()>>(bytes: &[u8]) -> Result<T, CodecError> {
     let config = bincode::config::standard().with_limit::<ROW_BYTES_MAX>();
     match bytes.split_first() {

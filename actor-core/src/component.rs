@@ -27,7 +27,7 @@ pub struct Registry {
 
 impl Registry {
     /// Adds a kind: how it is hosted, found by name, and the same thing found by the user's type.
-    pub fn add<T: 'static>(&mut self, hosted: Arc<impl Hosted + Any + Send + Sync>) {
+    pub fn add<T: 'static>(&mut self, hosted: Arc<impl Hosted + Any>) {
         let kind = hosted.kind();
         if self
             .types

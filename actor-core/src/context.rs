@@ -87,17 +87,18 @@ impl Origin {
             .unwrap_or_default()
     }
 
-    /// Keeps `effect` for the commit of the message that is being handled.
-    pub(crate) fn keep(&self, effect: Effect) -> Result<(), Effect> {
+    /// Keeps `effect` for the commit of the message that is being handled; gives it back if there
+    /// is none.
+    pub(crate) fn keep(&self, effect: Effect) -> Option<Effect> {
         match &self.effects {
             Some(effects) => {
                 effects
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .push(effect);
-                Ok(())
+                None
             }
-            None => Err(effect),
+            None => Some(effect),
         }
     }
 }

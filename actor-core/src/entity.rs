@@ -53,7 +53,8 @@ pub trait Entity: Sized + Send + Sync + 'static {
 pub struct EntityOptions {
     /// Idle time after which an entity leaves memory; default 10 min, at least 1 s.
     pub passivate: Duration,
-    /// The most messages running and queued; default 4096, at least 1. Over it calls end as `Overloaded`.
+    /// The most messages running and queued; default 4096, at least 1. Over it calls end as
+    /// `Overloaded`.
     pub mailbox: usize,
     /// Whether HTTP and WebSocket clients may call it; default no.
     pub exposed: bool,
@@ -73,7 +74,8 @@ impl EntityOptions {
 
 /// How a durable entity's state is stored.
 pub struct Durable<T> {
-    /// The version of the state's shape; raised for every change that is not an added top-level field.
+    /// The version of the state's shape; raised for every change that is not an added top-level
+    /// field.
     pub version: u32,
     /// Writes the state.
     pub save: fn(&T) -> Result<Vec<u8>, CodecError>,

@@ -16,7 +16,8 @@ pub type Result<T, E = Failure> = std::result::Result<T, E>;
 pub enum CallError<E> {
     /// The handler ran and returned this error; nothing it did was kept.
     Rejected(E),
-    /// The deadline passed. With `started` the handler may still take effect; a keyed repeat learns it.
+    /// The deadline passed. With `started` the handler may still take effect; a keyed repeat learns
+    /// it.
     Timeout {
         /// Whether the handler had begun.
         started: bool,
@@ -132,7 +133,8 @@ impl<E: fmt::Display> fmt::Display for CallError<E> {
 impl<E: Error + 'static> Error for CallError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(match self {
-            // It is shown as the handler's error itself; what lies behind that did not cross a wire.
+            // It is shown as the handler's error itself; what lies behind that did not cross a
+            // wire.
             Self::Rejected(_) => return None,
             Self::Timeout { .. } => &Infrastructure("timeout"),
             Self::Overloaded { .. } => &Infrastructure("overloaded"),
@@ -163,7 +165,8 @@ impl fmt::Display for Infrastructure {
 
 impl Error for Infrastructure {}
 
-/// An error of user code in a form that can be stored and sent: a kind to branch on, a message to read.
+/// An error of user code in a form that can be stored and sent: a kind to branch on, a message to
+/// read.
 ///
 /// Made by `?` from any error that is `Display`, or by [`Failure::new`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -201,8 +204,8 @@ impl Failure {
         }
     }
 
-    /// Says whether the infrastructure failed in a way that passes, rather than what was asked: a call
-    /// timed out, a bound was reached, nobody owned the shard, an answer was lost.
+    /// Says whether the infrastructure failed in a way that passes, rather than what was asked: a
+    /// call timed out, a bound was reached, nobody owned the shard, an answer was lost.
     pub fn is_transient(&self) -> bool {
         let transient = ["timeout", "overloaded", "unavailable", "unknown_outcome"];
         transient.contains(&&*self.kind)
@@ -275,7 +278,10 @@ mod tests {
         let plain = Failure::from(timeout.clone());
         let wrapped = Failure::from(Wrapped(timeout));
 
-        assert_eq!(plain, Failure::new("timeout", "the deadline passed while it ran"));
+        assert_eq!(
+            plain,
+            Failure::new("timeout", "the deadline passed while it ran")
+        );
         let text = "the report was not made: the deadline passed while it ran";
         assert_eq!(wrapped, Failure::new("timeout", text));
         assert!(wrapped.is_transient());

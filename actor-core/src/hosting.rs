@@ -170,7 +170,8 @@ impl Hosting {
         self.kinds.values()
     }
 
-    /// Returns what hosts the user's type `T`, as it was added to the [`Registry`](crate::Registry).
+    /// Returns what hosts the user's type `T`, as it was added to the
+    /// [`Registry`](crate::Registry).
     ///
     /// # Errors
     /// `NotHosted` if the type was not added.
@@ -259,16 +260,16 @@ impl Hosting {
             })
     }
 
-    /// Returns the way to an entity whose shard another node owns; `None` if it is here, or there is
-    /// no way to other nodes.
+    /// Returns the way to an entity whose shard another node owns; `None` if it is here, or there
+    /// is no way to other nodes.
     pub fn route(&self, kind: &str, id: &str) -> Option<&Arc<dyn Router>> {
         let router = self.router.as_ref()?;
         let here = self.shards.epoch(self.shard_of(kind, id)).is_some();
         (!here).then_some(router)
     }
 
-    /// Passes a point of interest, such as the end of a step that is not journaled yet. Completes at
-    /// once except in a simulation that crashes the node there.
+    /// Passes a point of interest, such as the end of a step that is not journaled yet. Completes
+    /// at once except in a simulation that crashes the node there.
     pub async fn pass(&self, point: &str) {
         if let Some(probe) = &self.probe {
             probe.reached(point).await;
@@ -304,7 +305,7 @@ impl Hosting {
         queued: Option<(Arc<crate::entity::slot::Slot<K>>, u64)>,
     ) -> Result<T, Refusal> {
         let mut alarm = AlarmGuard {
-            wheel: &*self.wheel,
+            wheel: &self.wheel,
             id: None,
         };
         std::future::poll_fn(|cx| {

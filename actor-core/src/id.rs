@@ -136,7 +136,8 @@ impl CallId {
         Self(xxhash_rust::xxh3::xxh3_128_with_seed(key.as_bytes(), 1))
     }
 
-    /// Returns the id of the `ordinal`-th call made while handling `self`: a re-run asks again under the same id.
+    /// Returns the id of the `ordinal`-th call made while handling `self`: a re-run asks again
+    /// under the same id.
     #[must_use]
     pub fn derive(self, ordinal: u64) -> Self {
         let mut bytes = [0; 24];

@@ -82,7 +82,8 @@ impl Shards {
         self.grant(shard, Epoch(NOT_OWNED));
     }
 
-    /// Records that ownership of `shard` under `epoch` ended; a newer one stays. Says whether it did.
+    /// Records that ownership of `shard` under `epoch` ended; a newer one stays. Says whether it
+    /// did.
     pub fn revoke_epoch(&self, shard: ShardId, epoch: Epoch) -> bool {
         self.replace(shard, epoch, Epoch(NOT_OWNED))
     }

@@ -54,8 +54,8 @@ pub struct StoreConfig {
     pub url: String,
     /// Whether a missing file is created. Default: true.
     pub create: bool,
-    /// Whether each commit waits for the disk (`synchronous=FULL`). Default: true. Without it a loss
-    /// of power may take back acknowledged commits; the file stays consistent.
+    /// Whether each commit waits for the disk (`synchronous=FULL`). Default: true. Without it a
+    /// loss of power may take back acknowledged commits; the file stays consistent.
     pub sync: bool,
     /// How long a statement waits for another process's transaction. Default: 5 s.
     pub busy_timeout: Duration,
@@ -108,7 +108,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Returns the same connections behind another executor, such as another node's in a simulation.
+    /// Returns the same connections behind another executor, such as another node's in a
+    /// simulation.
     #[must_use]
     pub fn with_executor(&self, executor: Arc<dyn Executor>) -> Self {
         Self {

@@ -55,7 +55,8 @@ pub struct Subscription {
 pub struct Subscribed {
     /// Where the topic stood when the subscription began: everything later arrives live.
     pub position: Position,
-    /// Whether `backlog` holds every event since the position asked for. Without one asked for: true.
+    /// Whether `backlog` holds every event since the position asked for. Without one asked for:
+    /// true.
     pub recovered: bool,
     /// The events since then, oldest first.
     pub backlog: Vec<Arc<TopicEvent>>,
@@ -63,10 +64,13 @@ pub struct Subscribed {
     pub subscription: Subscription,
 }
 
+/// The listeners of each topic, by their number.
+type Listeners = BTreeMap<Arc<str>, BTreeMap<u64, mpsc::Sender<Arc<TopicEvent>>>>;
+
 /// The listeners of one node.
 #[derive(Debug, Default)]
 pub struct Topics {
-    listeners: Mutex<BTreeMap<Arc<str>, BTreeMap<u64, mpsc::Sender<Arc<TopicEvent>>>>>,
+    listeners: Mutex<Listeners>,
     /// The numbering of each topic announced on this node.
     epochs: Mutex<BTreeMap<Arc<str>, u64>>,
     next_id: AtomicU64,
@@ -136,9 +140,7 @@ impl Topics {
         self.count.load(Ordering::Relaxed)
     }
 
-    fn lock(
-        &self,
-    ) -> MutexGuard<'_, BTreeMap<Arc<str>, BTreeMap<u64, mpsc::Sender<Arc<TopicEvent>>>>> {
+    fn lock(&self) -> MutexGuard<'_, Listeners> {
         self.listeners
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

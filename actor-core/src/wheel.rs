@@ -129,7 +129,8 @@ impl Wheel {
         }
     }
 
-    /// Rings alarms until dropped. Cancel safe: an alarm is taken and rung without an await between.
+    /// Rings alarms until dropped. Cancel safe: an alarm is taken and rung without an await
+    /// between.
     pub async fn run(&self) {
         loop {
             // Announce first, look second: an alarm set in between is either seen or wakes us.

@@ -1,7 +1,7 @@
 //! What a run did, append only: the entries and how they fold back into what the body is told.
 //!
-//! Everything here is pure. Not here: how entries are stored (`store/journal.rs`) and who writes them
-//! (`saga/ledger.rs`).
+//! Everything here is pure. Not here: how entries are stored (`store/journal.rs`) and who writes
+//! them (`saga/ledger.rs`).
 
 mod entry;
 mod replay;

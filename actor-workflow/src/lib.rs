@@ -2,11 +2,12 @@
 //!
 //! A [`Workflow`] is a recipe, an ordinary async function; a *saga* is a run of it: an actor that
 //! writes down the outcome of each step before the next begins. After a crash the recipe runs again
-//! from the top, and every step that was written down is told its outcome instead of being done again.
+//! from the top, and every step that was written down is told its outcome instead of being done
+//! again.
 //!
-//! Read in this order: the guide ([`docs::first_saga`]), what a user writes ([`workflow`], [`saga`]),
-//! how it is started and asked ([`client`]), what operators see ([`overview`]), and below that the
-//! [`journal`] and its tables ([`store`]).
+//! Read in this order: the guide ([`docs::first_saga`]), what a user writes ([`workflow`],
+//! [`saga`]), how it is started and asked ([`client`]), what operators see ([`overview`]), and
+//! below that the [`journal`] and its tables ([`store`]).
 
 pub mod docs;
 

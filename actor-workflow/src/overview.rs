@@ -100,7 +100,8 @@ pub struct Point {
     pub seq: u32,
     /// When it was written, in milliseconds since 1970.
     pub at: i64,
-    /// What it is: `step`, `attempt`, `timer`, `value`, `cancel`, `end`, `undone`, `paused`, `resumed`.
+    /// What it is: `step`, `attempt`, `timer`, `value`, `cancel`, `end`, `undone`, `paused`,
+    /// `resumed`.
     pub what: &'static str,
     /// The name the body gave it.
     pub name: String,

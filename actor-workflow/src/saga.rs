@@ -43,9 +43,9 @@ pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 
 /// A run, as its body sees it.
 ///
-/// What the body asks for here is written down with its outcome. When the body runs again it is told
-/// the same outcomes in the same order; a body that asks for something else than its journal has is
-/// stopped as `NonDeterministic`. There is no `Client` here: effects belong into steps.
+/// What the body asks for here is written down with its outcome. When the body runs again it is
+/// told the same outcomes in the same order; a body that asks for something else than its journal
+/// has is stopped as `NonDeterministic`. There is no `Client` here: effects belong into steps.
 ///
 /// Await what these methods return at once and to its end. Dropping a step half-way (in a `select!`
 /// or a time-out) stops the run as stuck; put the race inside the step instead.

@@ -47,7 +47,8 @@ pub async fn host_with<C: Component>(
     Hosting::start(config).await.expect("the hosting starts")
 }
 
-/// Registers the node's next life and takes all shards. Says whether the former life ended in order.
+/// Registers the node's next life and takes all shards. Says whether the former life ended in
+/// order.
 async fn own_all(store: &Store, node: &NodeId) -> (Arc<Shards>, bool) {
     let name = node.clone();
     let registered = store.write("own all", move |c| {

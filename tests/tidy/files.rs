@@ -20,9 +20,11 @@ pub(crate) const BANNED: &[&str] = &[
 fn lines_of_rust_are_at_most_100_characters_wide() {
     let wide = |file: &Source| {
         let lines = file.text.lines().enumerate();
-        // An address cannot be wrapped, and a raw string is somebody's bytes.
+        // Addresses, table rows and texts cannot be wrapped; a raw string is somebody's bytes.
         let wide = lines.filter(|(index, line)| {
-            let excused = line.contains("://") || file.blanked.raw.contains(index);
+            let table = line.trim_start().starts_with("/// |");
+            let text = line.trim_start().starts_with(['"', '\'']) || line.contains(" = \"");
+            let excused = line.contains("://") || table || text || file.blanked.raw.contains(index);
             line.chars().count() > WIDTH_MAX && !excused
         });
         wide.map(|(index, _)| format!("{}:{}", file.path, index + 1))

@@ -220,7 +220,7 @@ mod tests {
         machine.run(1020 * MS);
 
         machine.jump(1500 * MS);
-        machine.run(1500 * MS);
+        machine.run(1505 * MS);
 
         assert_eq!(
             beats.load(Ordering::SeqCst),

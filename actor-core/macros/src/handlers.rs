@@ -1,8 +1,8 @@
 //! `#[handlers]`: the messages and events of an entity, from the methods of one `impl` block.
 //!
 //! [`method`] reads one method, [`argument`] its parameters; [`rules`] and [`owned`] say what they
-//! cannot be. [`print`] writes the block back with what dispatches to it: [`reference`] what callers
-//! see, [`tables`] what is known about the methods, [`wire`] how calls become bytes.
+//! cannot be. [`print`] writes the block back with what dispatches to it: [`reference`] what
+//! callers see, [`tables`] what is known about the methods, [`wire`] how calls become bytes.
 
 mod argument;
 mod method;

@@ -45,10 +45,10 @@ pub fn entity(input: TokenStream) -> TokenStream {
 ///   with this entity's key.
 /// * Every other function is a helper and stays as it is.
 ///
-/// A message or `#[on]` method may have one more parameter of type `&mut Ctx<Self>`, anywhere. Other
-/// arguments are owned values with plain names, and so are results. A return type named `Result` is
-/// fallible: its `Err` reaches the caller as `CallError::Rejected` and nothing the method did is
-/// kept. `Ctx` and `Result` are recognized by their last path segment.
+/// A message or `#[on]` method may have one more parameter of type `&mut Ctx<Self>`, anywhere.
+/// Other arguments are owned values with plain names, and so are results. A return type named
+/// `Result` is fallible: its `Err` reaches the caller as `CallError::Rejected` and nothing the
+/// method did is kept. `Ctx` and `Result` are recognized by their last path segment.
 #[proc_macro_attribute]
 pub fn handlers(settings: TokenStream, block: TokenStream) -> TokenStream {
     handlers::expand(&settings.into(), block.into()).into()

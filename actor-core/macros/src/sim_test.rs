@@ -115,7 +115,8 @@ fn print(options: &Options, function: ItemFn) -> TokenStream {
     } = function;
     let (ident, inputs, output) = (&sig.ident, &sig.inputs, &sig.output);
     let name = ident.to_string();
-    // The spans make a kind that cannot be hosted, or a result that is not one, errors of the user's.
+    // The spans make a kind that cannot be hosted, or a result that is not one, errors of the
+    // user's.
     let host = quote_spanned! {host.first().map_or(blame(ident), blame)=>
         <(#(#host,)*) as ::actor_cluster::sim::__private::Component>::install
     };

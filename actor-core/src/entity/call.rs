@@ -145,7 +145,8 @@ impl<'a, K: Handlers, T, E> Call<'a, K, T, E> {
         self.cast().await
     }
 
-    /// Stores the message; it runs once, not before `unix_ms` (milliseconds since 1970, database time).
+    /// Stores the message; it runs once, not before `unix_ms` (milliseconds since 1970, database
+    /// time).
     ///
     /// # Errors
     /// When the store refuses it.
@@ -474,8 +475,8 @@ impl Client {
         let effect = Effect::Send(message);
         match &self.origin {
             Some(origin) => match origin.keep(effect) {
-                Ok(()) => Ok(()),
-                Err(effect) => self.hosting.commit_effect(effect).await.map(drop),
+                None => Ok(()),
+                Some(effect) => self.hosting.commit_effect(effect).await.map(drop),
             },
             None => {
                 self.accepting()?;

@@ -237,7 +237,7 @@ impl<K: Handlers> Activation<K> {
         }
         match delivery.row() {
             // Nobody waits for a stored message: it is failed for good, and kept as a dead letter.
-            Some(_) => self.bury(delivery, &refusal.to_string()),
+            Some(_) => self.bury(&delivery, &refusal.to_string()),
             None => self.refuse(delivery, refusal),
         }
     }
@@ -388,7 +388,7 @@ impl<K: Handlers> Activation<K> {
         }
     }
 
-    fn bury(&mut self, delivery: Delivery<K>, error: &str) {
+    fn bury(&mut self, delivery: &Delivery<K>, error: &str) {
         if let Some(row) = delivery.row() {
             self.slot.lock().row_done(row.seq);
             self.hosting.bury_row(self.slot.shard, row.seq, error);
@@ -432,7 +432,8 @@ impl<K: Handlers> Pending<K> {
             .settle(self.delivery, Settled::Done(self.outcome, self.encoded));
     }
 
-    /// An earlier run of the same call was stored: its outcome is the answer, this run's is dropped.
+    /// An earlier run of the same call was stored: its outcome is the answer, this run's is
+    /// dropped.
     fn already_done(self) {
         let Some(identity) = self.delivery.identity() else {
             return;

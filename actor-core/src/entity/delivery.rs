@@ -50,8 +50,8 @@ pub(crate) struct RowTag {
     pub(crate) expired: bool,
 }
 
-/// A message in an activation's queue. Small, because it is moved from hand to hand: what most calls
-/// do not have is set apart.
+/// A message in an activation's queue. Small, because it is moved from hand to hand: what most
+/// calls do not have is set apart.
 pub(crate) struct Delivery<K: Handlers> {
     pub(crate) method: usize,
     /// Taken when it runs.

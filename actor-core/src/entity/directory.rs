@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::Ordering},
+    time::Duration,
 };
 
 use tokio::sync::oneshot;
@@ -12,7 +13,7 @@ use super::{
     Encoded, Handlers,
     delivery::{Delivery, Reply},
     host,
-    slot::{Admission, Idle, Shared, Slot},
+    slot::{Admission, Idle, RowAdmission, Shared, Slot},
 };
 use crate::{
     client::{Client, Invocation, Mode},
@@ -28,6 +29,9 @@ use crate::{
 
 /// Independent parts, so that callers of different entities rarely meet.
 const PARTS: usize = 32;
+
+/// When a timer whose entity had no room is offered again.
+const ROW_RETRY: Duration = Duration::from_millis(20);
 
 type Part<K> = HashMap<EntityId, Shared<K>, Xxh3DefaultBuilder>;
 
@@ -126,7 +130,7 @@ impl<K: Handlers> Directory<K> {
             return Err(refusal);
         }
         let watched: Arc<dyn Idle> = slot.clone();
-        watch_idle(hosting, watched, hosting.now(), K::OPTIONS.passivate);
+        watch_idle(hosting, &watched, hosting.now(), K::OPTIONS.passivate);
         Ok(slot)
     }
 
@@ -224,20 +228,15 @@ pub(crate) fn refusal_is_retried(refusal: &Refusal, has_identity: bool) -> bool 
 }
 
 /// Rings when the entity may have been idle for long enough; rings again if it was not.
-fn watch_idle(
-    hosting: &Arc<Hosting>,
-    slot: Arc<dyn Idle>,
-    since: Instant,
-    idle: std::time::Duration,
-) {
-    let (weak, slot) = (Arc::downgrade(hosting), Arc::downgrade(&slot));
+fn watch_idle(hosting: &Arc<Hosting>, slot: &Arc<dyn Idle>, since: Instant, idle: Duration) {
+    let (weak, slot) = (Arc::downgrade(hosting), Arc::downgrade(slot));
     hosting.wheel().set(
         since + idle,
         Alarm::Run(Box::new(move || {
             if let (Some(hosting), Some(slot)) = (weak.upgrade(), slot.upgrade())
                 && let Some(used) = slot.close_if_idle(hosting.now(), idle)
             {
-                watch_idle(&hosting, slot, used, idle);
+                watch_idle(&hosting, &slot, used, idle);
             }
         })),
     );
@@ -276,10 +275,15 @@ impl<K: Handlers> Hosted for Directory<K> {
         loop {
             let slot = self.slot(hosting, &row.message.id)?;
             let delivery = host::from_row::<K>(hosting, row)?;
-            if slot.admit_row(delivery, row.seq) {
-                return Ok(());
+            match slot.admit_row(delivery, row.seq) {
+                RowAdmission::Known => return Ok(()),
+                RowAdmission::Full => {
+                    return Err(Refusal::Overloaded {
+                        retry_after: ROW_RETRY,
+                    });
+                }
+                RowAdmission::Closed => self.forget(&slot),
             }
-            self.forget(&slot);
         }
     }
 
@@ -301,10 +305,7 @@ impl<K: Handlers> Hosted for Directory<K> {
 
     fn evict(&self, id: &EntityId) -> bool {
         let slot = self.part(id).get(id).cloned();
-        slot.is_some_and(|slot| {
-            slot.close_if_idle(Clock.now(), std::time::Duration::ZERO)
-                .is_none()
-        })
+        slot.is_some_and(|slot| slot.close_if_idle(Clock.now(), Duration::ZERO).is_none())
     }
 
     fn stop_shard(&self, shard: Option<ShardId>) {

@@ -1,8 +1,8 @@
 //! An activation's queue and books: admission, in-flight ids, what waits for a commit.
 //!
 //! The queue is ours because ractor's mailboxes are unbounded and a panic drops them
-//! (architecture D7). The host (`host.rs`) takes from here; callers and the committer lane put here.
-//! Every method is a short critical section without I/O.
+//! (architecture D7). The host (`host.rs`) takes from here; callers and the committer lane put
+//! here. Every method is a short critical section without I/O.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -65,6 +65,16 @@ pub(crate) enum Admission<K: Handlers> {
     Refused(Refusal),
 }
 
+/// What became of a stored message.
+pub(crate) enum RowAdmission {
+    /// It is queued, or the entity will read it from SQL in its place.
+    Known,
+    /// It is a timer, which nothing reads again soon, and there is no room.
+    Full,
+    /// This activation ended: look for the next one.
+    Closed,
+}
+
 pub(crate) struct Inner<K: Handlers> {
     queue: VecDeque<Delivery<K>>,
     pub(crate) actor: Option<ActorRef<Poke>>,
@@ -86,6 +96,9 @@ struct InFlight<K: Handlers> {
     waiters: Vec<Reply<K>>,
 }
 
+/// A reply that waits for a commit; it is told whether that succeeded.
+pub(crate) type Waiting = Box<dyn FnOnce(Result<(), ()>) + Send>;
+
 /// What a durable activation keeps of its commits and rows.
 pub(crate) struct Books<K: Handlers> {
     /// State must be read before anything runs.
@@ -94,7 +107,7 @@ pub(crate) struct Books<K: Handlers> {
     pub(crate) uncommitted_bytes: usize,
     last_sequence: u64,
     /// Replies that wait for the commit of the sequence beside them.
-    waiting: VecDeque<(u64, Box<dyn FnOnce(Result<(), ()>) + Send>)>,
+    waiting: VecDeque<(u64, Waiting)>,
     /// Messages to run again after a reload.
     redo: Vec<Delivery<K>>,
     /// Rows in memory.
@@ -172,19 +185,24 @@ impl<K: Handlers> Slot<K> {
 
     /// Takes a stored message in; one that is here already, or that must stay in SQL to keep its
     /// order, is left out.
-    pub(crate) fn admit_row(&self, delivery: Delivery<K>, seq: i64) -> bool {
+    pub(crate) fn admit_row(&self, delivery: Delivery<K>, seq: i64) -> RowAdmission {
         let mut inner = self.lock();
         if inner.closed {
-            return false;
+            return RowAdmission::Closed;
         }
-        // Before a durable entity's load, and while behind, SQL has the order: reading it finds the row.
+        // Before a durable entity's load, and while behind, SQL has the order: reading it finds the
+        // row.
         let unread = K::DURABLE.is_some() && inner.books.stale;
         let timer = delivery.row().is_some_and(|row| row.timer);
+        let mut known = true;
         if timer || !unread && !inner.books.rows_behind {
-            inner.add_row(delivery, seq);
+            known = inner.add_row(delivery, seq);
         }
         inner.poke();
-        true
+        if timer && !known {
+            return RowAdmission::Full;
+        }
+        RowAdmission::Known
     }
 
     /// Takes back a message that did not start; says whether it was still queued.
@@ -361,27 +379,26 @@ impl<K: Handlers> Inner<K> {
 
     /// Queues a row that is new here, or notes that rows stay in SQL for want of room. Rows take
     /// half of the mailbox at most, so that a backlog does not keep callers out.
-    pub(crate) fn add_row(&mut self, delivery: Delivery<K>, seq: i64) {
+    /// Says whether it is in memory now.
+    pub(crate) fn add_row(&mut self, delivery: Delivery<K>, seq: i64) -> bool {
         if self.books.rows.contains(&seq) {
-            return;
+            return true;
         }
-        let full = self.load() >= K::OPTIONS.mailbox;
-        if full || self.books.rows.len() >= K::OPTIONS.mailbox.div_ceil(2) {
-            self.books.rows_behind = true;
-            return;
-        }
-        if let Some(identity) = delivery.identity()
-            && self.in_flight.contains_key(&identity.id)
-        {
-            // A call with the same key is in flight: the row is looked at again when that is done.
-            self.books.rows_behind = true;
-            return;
+        let timer = delivery.row().is_some_and(|row| row.timer);
+        let full = self.load() >= K::OPTIONS.mailbox
+            || self.books.rows.len() >= K::OPTIONS.mailbox.div_ceil(2);
+        // A call with the same key may be in flight: then the row is looked at when that is done.
+        let identity = delivery.identity();
+        if full || identity.is_some_and(|same| self.in_flight.contains_key(&same.id)) {
+            self.books.rows_behind |= !timer;
+            return false;
         }
         self.books.rows.insert(seq);
-        if !delivery.row().is_some_and(|row| row.timer) {
+        if !timer {
             self.books.last_row = self.books.last_row.max(seq);
         }
         self.push(delivery);
+        true
     }
 
     /// Forgets a row that is done or moved away.
@@ -432,11 +449,8 @@ impl<K: Handlers> Inner<K> {
         self.books.last_sequence
     }
 
-    /// Lets `reply` wait for all commits so far; `Err(reply)` if there is none to wait for.
-    pub(crate) fn after_commits(
-        &mut self,
-        reply: Box<dyn FnOnce(Result<(), ()>) + Send>,
-    ) -> Option<Box<dyn FnOnce(Result<(), ()>) + Send>> {
+    /// Lets `reply` wait for all commits so far; gives it back if there is none to wait for.
+    pub(crate) fn after_commits(&mut self, reply: Waiting) -> Option<Waiting> {
         if self.books.uncommitted == 0 {
             return Some(reply);
         }
@@ -452,7 +466,7 @@ impl<K: Handlers> Inner<K> {
         sequence: u64,
         bytes: usize,
         committed: bool,
-    ) -> Vec<Box<dyn FnOnce(Result<(), ()>) + Send>> {
+    ) -> Vec<Waiting> {
         let books = &mut self.books;
         books.uncommitted -= 1;
         books.uncommitted_bytes -= bytes;

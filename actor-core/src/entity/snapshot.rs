@@ -62,7 +62,8 @@ fn merge(known: &[u8], unknown: &Unknown) -> Option<Vec<u8>> {
     Some(merged)
 }
 
-/// Returns the fields of a MessagePack map with text keys: each name, and the bytes of key and value.
+/// Returns the fields of a MessagePack map with text keys: each name, and the bytes of key and
+/// value.
 fn fields(bytes: &[u8]) -> Option<Vec<(String, &[u8])>> {
     let mut rest = bytes;
     let count = rmp::decode::read_map_len(&mut rest).ok()?;

@@ -190,6 +190,9 @@ impl Hosting {
                 let shard = self.shard_of(&row.message.kind, row.message.id.as_str());
                 self.bury_row(shard, row.seq, &error.to_string());
             }
+            Err(Refusal::Overloaded { retry_after }) if row.timer => {
+                self.timers.add(self.clock, retry_after, row);
+            }
             // No room: it stays in SQL until an activation becomes idle.
             Err(_) => self.held.store(true, Ordering::Relaxed),
         }

@@ -58,24 +58,22 @@ impl Hosting {
         Ok(stuck)
     }
 
-    /// Returns how many messages are due for more than 30 s without being in memory, 10 000 at most.
+    /// Returns how many messages are due for more than 30 s without being in memory, 10 000 at
+    /// most.
     ///
-    /// Rows of kinds this node does not host, rows their entity will read when it has room, and rows
-    /// that wait for residency are held, not stuck. Also tells the metrics how much waits.
+    /// Rows of kinds this node does not host, rows their entity will read when it has room, and
+    /// rows that wait for residency are held, not stuck. Also tells the metrics how much waits.
     ///
     /// # Errors
     /// When the store does not answer.
     pub async fn stuck(&self) -> Result<usize, StoreError> {
         let shards = self.owned();
         let rows = self.store.read("stuck messages", move |connection| {
-            Box::pin(
-                async move {
-                    let backlog = mailbox::backlog(connection).await?;
-                    let rows =
-                        mailbox::overdue(connection, &shards, STUCK_AFTER, STUCK_ROWS).await?;
-                    Ok((backlog, rows))
-                },
-            )
+            Box::pin(async move {
+                let backlog = mailbox::backlog(connection).await?;
+                let rows = mailbox::overdue(connection, &shards, STUCK_AFTER, STUCK_ROWS).await?;
+                Ok((backlog, rows))
+            })
         });
         let (backlog, rows) = rows.await?;
         metrics::gauge!("actor_backlog", "what" => "message").set(backlog.due as f64);

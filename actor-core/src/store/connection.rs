@@ -21,7 +21,8 @@ use super::{
 #[derive(Debug)]
 pub struct Connection {
     kind: Kind,
-    /// The database's time for this job; resolves [`Value::FromNow`] where SQL has no clock of its own.
+    /// The database's time for this job; resolves [`Value::FromNow`] where SQL has no clock of its
+    /// own.
     now_ms: i64,
 }
 

@@ -128,8 +128,8 @@ const REPLAY: Sql = Sql {
 
 const DELETE: Sql = Sql::same("DELETE FROM dead_letters WHERE seq = $1");
 
-/// Puts a dead message back at the end of its mailbox, ready and not yet attempted; `None` if there is
-/// no such dead message. Must run inside a transaction.
+/// Puts a dead message back at the end of its mailbox, ready and not yet attempted; `None` if there
+/// is no such dead message. Must run inside a transaction.
 ///
 /// # Errors
 /// When a statement fails.

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::id::{EntityKey, ShardId};
 
-/// Where an entity's rows are; made once an activation, so that its texts are shared by all its writes.
+/// Where an entity's rows are; made once an activation, so that its texts are shared by all its
+/// writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The stable wire name of the kind.
@@ -137,7 +138,8 @@ const LIST: Sql = Sql::same(
      WHERE kind = $1 AND id > $2 ORDER BY id LIMIT $3",
 );
 
-/// Returns entities of a kind in the order of their ids, at most `limit`, from the one after `after`.
+/// Returns entities of a kind in the order of their ids, at most `limit`, from the one after
+/// `after`.
 ///
 /// # Errors
 /// When the statement fails.

@@ -12,7 +12,8 @@ use crate::error::Refusal;
 pub enum StoreErrorKind {
     /// Another transaction was in the way; nothing was stored, repeat it.
     Busy,
-    /// The database refuses these values (constraint, type, size); nothing was stored, this item is bad.
+    /// The database refuses these values (constraint, type, size); nothing was stored, this item is
+    /// bad.
     Data,
     /// The connection or the answer was lost at or after `COMMIT`: it may or may not be stored.
     Unclear,
@@ -163,7 +164,8 @@ fn classify_sqlite(code: i32) -> (StoreErrorKind, bool) {
     }
 }
 
-/// Says what an error means when it answered `COMMIT`: only a busy database is known to have kept nothing.
+/// Says what an error means when it answered `COMMIT`: only a busy database is known to have kept
+/// nothing.
 fn kind_at_commit(kind: StoreErrorKind) -> StoreErrorKind {
     match kind {
         StoreErrorKind::Busy => StoreErrorKind::Busy,

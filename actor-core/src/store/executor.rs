@@ -39,7 +39,8 @@ pub trait Executor: fmt::Debug + Send + Sync {
     /// Dropping the returned future must not stop a job that has begun.
     fn run(&self, label: &'static str, job: Job) -> BoxFuture<'static, Result<(), Lost>>;
 
-    /// Returns the database's time in milliseconds since 1970, for databases without their own clock.
+    /// Returns the database's time in milliseconds since 1970, for databases without their own
+    /// clock.
     fn now_ms(&self) -> i64;
 }
 

@@ -83,7 +83,8 @@ impl fmt::Debug for LaneConfig {
     }
 }
 
-/// The committer lanes of a node; SQLite has one. Cheap to clone; the last handle dropped stops them.
+/// The committer lanes of a node; SQLite has one. Cheap to clone; the last handle dropped stops
+/// them.
 #[derive(Clone, Debug)]
 pub struct Lanes(Arc<Inner>);
 
@@ -114,8 +115,8 @@ impl Lanes {
     ///
     /// At the queue's bound, and after [`Lanes::stop`], the item's `done` is called here, on the
     /// caller's thread, with `Failed` and
-    /// [`StoreErrorKind::Overloaded`](super::StoreErrorKind::Overloaded) or `Unavailable`, and later
-    /// items of the activation are refused: hold no lock that `done` takes.
+    /// [`StoreErrorKind::Overloaded`](super::StoreErrorKind::Overloaded) or `Unavailable`, and
+    /// later items of the activation are refused: hold no lock that `done` takes.
     pub fn submit(&self, item: Item) {
         self.queue(item.shard).push(item);
     }

@@ -1,7 +1,7 @@
 //! The `mailbox` table: stored messages and timers (architecture D5, D7, D10).
 //!
-//! Owners change rows through the lane, which fences them: [`insert`], [`delete`], [`count_attempt`],
-//! [`record_failure`]. The functions over a connection read, see `reading`.
+//! Owners change rows through the lane, which fences them: [`insert`], [`delete`],
+//! [`count_attempt`], [`record_failure`]. The functions over a connection read, see `reading`.
 
 mod reading;
 
@@ -72,7 +72,8 @@ pub static INSERT: Statement = Statement::new(
 .assigned("seq")
 .missing(Missing::Conflict);
 
-/// Returns the write that stores `message` for the entity at `place`. The verdict carries its `seq`.
+/// Returns the write that stores `message` for the entity at `place`. The verdict carries its
+/// `seq`.
 pub fn insert(place: &Place, message: NewMessage) -> Write {
     Write::Row {
         statement: &INSERT,

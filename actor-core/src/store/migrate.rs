@@ -49,8 +49,8 @@ const RECORD: Sql = Sql {
 /// Applies the migrations the database does not have yet; returns their names.
 ///
 /// # Errors
-/// [`StoreErrorKind::Incompatible`] when an applied migration differs from the one built in, or when
-/// the database has one this program does not know; what the statements returned otherwise.
+/// [`StoreErrorKind::Incompatible`] when an applied migration differs from the one built in, or
+/// when the database has one this program does not know; what the statements returned otherwise.
 pub async fn run(store: &Store) -> Result<Vec<&'static str>, StoreError> {
     let known = match store.dialect() {
         Dialect::Sqlite | Dialect::Postgres => SQLITE,

@@ -181,7 +181,8 @@ pub async fn tombstone_all(c: &mut Connection) -> Result<u64, StoreError> {
     c.execute(&TOMBSTONE_ALL, vec![]).await
 }
 
-/// Ends this node's own lease, after its shards were released. Returns false if it had ended before.
+/// Ends this node's own lease, after its shards were released. Returns false if it had ended
+/// before.
 ///
 /// # Errors
 /// When the statement fails.

@@ -22,8 +22,8 @@ const STATEMENTS_KEPT: usize = 512;
 /// How many rows may wait in the channel between SQLite's thread and ours.
 const ROWS_AHEAD: usize = 512;
 
-/// The page cache of the writer and of each other connection, in KiB, which SQLite writes as a negative
-/// number. The writer's holds the pages that a few seconds of commits touch.
+/// The page cache of the writer and of each other connection, in KiB, which SQLite writes as a
+/// negative number. The writer's holds the pages that a few seconds of commits touch.
 const CACHE_WRITER: &str = "-32768";
 const CACHE_OTHERS: &str = "-8192";
 

@@ -36,7 +36,8 @@ const LAST: Sql = Sql::same("SELECT COALESCE(MAX(shard), -1) FROM shards");
 
 const INSERT: Sql = Sql {
     sqlite: "WITH RECURSIVE numbers (shard) AS
-               (SELECT $1 WHERE $1 < $2 UNION ALL SELECT shard + 1 FROM numbers WHERE shard + 1 < $2)
+               (SELECT $1 WHERE $1 < $2
+                UNION ALL SELECT shard + 1 FROM numbers WHERE shard + 1 < $2)
              INSERT INTO shards (shard, incarnation, epoch)
              SELECT shard, 0, 0 FROM numbers WHERE true ON CONFLICT (shard) DO NOTHING",
     postgres: "INSERT INTO shards (shard, incarnation, epoch)
@@ -92,7 +93,8 @@ const TAKE: Sql = Sql {
 };
 
 /// Takes those of `shards` whose owner released them, is gone or has no lease any more, and raises
-/// their epochs. `ttl` is the length of a lease; one that ends further ahead than two of them is void.
+/// their epochs. `ttl` is the length of a lease; one that ends further ahead than two of them is
+/// void.
 ///
 /// Must run inside a transaction: it judges, then takes.
 ///
@@ -137,8 +139,8 @@ const RAISE: Sql = Sql::same(
 const EPOCH: Sql =
     Sql::same("SELECT epoch FROM shards WHERE shard = $1 AND owner = $2 AND incarnation = $3");
 
-/// Raises the epoch of a shard this life of the node owns under `epoch`, and returns the epoch it has
-/// then; `None` when it owns the shard no more.
+/// Raises the epoch of a shard this life of the node owns under `epoch`, and returns the epoch it
+/// has then; `None` when it owns the shard no more.
 ///
 /// Only the owner raises its epoch, so a newer one under its own name is its own: the answer to an
 /// earlier raise was lost.

@@ -71,8 +71,8 @@ pub struct ReplyRow {
 const FIND: Sql =
     Sql::same("SELECT hash, ok, outcome FROM replies WHERE id = $1 AND kind = $2 AND entity = $3");
 
-/// Returns the outcome of a call; `None` if there is none. One past its time is returned until it is
-/// deleted, since its row still refuses another.
+/// Returns the outcome of a call; `None` if there is none. One past its time is returned until it
+/// is deleted, since its row still refuses another.
 ///
 /// # Errors
 /// When the statement fails.

@@ -9,8 +9,8 @@ use crate::id::{CallId, EntityId, Epoch, Incarnation, NodeId, ShardId};
 
 /// One row of an answer.
 ///
-/// Getters count columns from 0 and fail with [`StoreErrorKind::Bug`], naming the column and what was
-/// expected there.
+/// Getters count columns from 0 and fail with [`StoreErrorKind::Bug`], naming the column and what
+/// was expected there.
 pub struct Row(SqliteRow);
 
 impl Row {

@@ -75,8 +75,8 @@ pub enum Merge {
 
 /// A single-row write. Make it a `static`: it remembers the texts of its multi-row forms.
 ///
-/// The text is `head`, then `VALUES (…), (…)` with the batch's rows, then `tail`. Where the database
-/// must say which rows were written, `RETURNING` and the names of the key columns follow.
+/// The text is `head`, then `VALUES (…), (…)` with the batch's rows, then `tail`. Where the
+/// database must say which rows were written, `RETURNING` and the names of the key columns follow.
 ///
 /// ```
 /// use actor_core::store::statement::{ColumnType::*, Missing, Rank, Statement};
@@ -227,8 +227,8 @@ impl Statement {
     }
 }
 
-/// Returns `head VALUES (?, ?), (?, ?) tail`. Plain question marks: SQLite looks numbered ones up one
-/// by one, which costs more than the statement when there are hundreds.
+/// Returns `head VALUES (?, ?), (?, ?) tail`. Plain question marks: SQLite looks numbered ones up
+/// one by one, which costs more than the statement when there are hundreds.
 pub(super) fn rows_text(head: &str, columns: usize, rows: usize, tail: &str) -> String {
     let row = format!("({})", vec!["?"; columns].join(","));
     format!("{head} VALUES {} {tail}", vec![row; rows].join(","))

@@ -1,4 +1,5 @@
-//! The `streams` and `events` tables: each topic's counter and its newest events (architecture D18).
+//! The `streams` and `events` tables: each topic's counter and its newest events (architecture
+//! D18).
 
 use super::{
     Connection, Sql, StoreError, Value,
@@ -63,8 +64,8 @@ pub struct EventRow {
 pub struct Page {
     /// Where the topic is now.
     pub position: Position,
-    /// Whether `events` begin right after the position asked for. If not, that history has ended or its
-    /// events are gone, and the reader must load anew what it knows.
+    /// Whether `events` begin right after the position asked for. If not, that history has ended or
+    /// its events are gone, and the reader must load anew what it knows.
     pub recovered: bool,
     /// The events, in order, as many as asked for.
     pub events: Vec<EventRow>,

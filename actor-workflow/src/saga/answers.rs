@@ -111,8 +111,8 @@ impl Activation {
 
     /// Asks the run to end and undo: stored before it is answered.
     ///
-    /// The attempt that runs is let end, so that its outcome is known and undone too; one that takes
-    /// longer than [`CANCEL_GRACE`] is cut off where it waits.
+    /// The attempt that runs is let end, so that its outcome is known and undone too; one that
+    /// takes longer than [`CANCEL_GRACE`] is cut off where it waits.
     async fn cancel(&mut self) -> Result<Status, Refusal> {
         let status = self.status()?;
         if status.state.is_final() || status.state == State::Compensating {

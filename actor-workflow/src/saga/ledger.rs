@@ -1,7 +1,7 @@
 //! What a run's body and its host share while the run is in memory: the journal, and the way to it.
 //!
-//! Every entry is an item of the committer lane, under the epoch the journal was read with. An entry
-//! counts once the lane has answered; the body goes on only then.
+//! Every entry is an item of the committer lane, under the epoch the journal was read with. An
+//! entry counts once the lane has answered; the body goes on only then.
 
 use std::{
     sync::{
@@ -208,11 +208,18 @@ impl Ledger {
         };
         self.lock().waits = Some(why.into());
         if times == WAITS_SHOWN {
-            if self.store(Vec::new(), vec![runs::update(&self.place, change)]).await.is_err() {
+            if self
+                .store(Vec::new(), vec![runs::update(&self.place, change)])
+                .await
+                .is_err()
+            {
                 self.lost().await
             }
             let state = State::Running.as_str();
-            self.note(Change { state, ..Change::default() });
+            self.note(Change {
+                state,
+                ..Change::default()
+            });
         }
     }
 
@@ -262,8 +269,8 @@ impl Ledger {
         stored.ok_or(Lost)
     }
 
-    /// Numbers the entries and hands them to the lane. Only the host's task comes here, so the order
-    /// of the numbers is the order of the items.
+    /// Numbers the entries and hands them to the lane. Only the host's task comes here, so the
+    /// order of the numbers is the order of the items.
     fn submit(
         self: &Arc<Self>,
         entries: Vec<Entry>,
@@ -278,9 +285,10 @@ impl Ledger {
             inner.appended += 1;
             writes.push(journal::append(&self.place, inner.appended, entry));
         }
-        let changes_run = writes
-            .iter()
-            .any(|write| matches!(write, Write::Row { statement, .. } if statement.name() == runs::UPDATE.name()));
+        let update = runs::UPDATE.name();
+        let changes_run = writes.iter().any(
+            |write| matches!(write, Write::Row { statement, .. } if statement.name() == update),
+        );
         if let Some(change) = inner.note.take()
             && !changes_run
         {

@@ -24,8 +24,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// One attempt at a step, as its closure sees it; derefs to [`Client`]. Cheap to clone.
 ///
 /// Calls awaited through it carry ids that follow from the step and their order in it: a repeat of
-/// the step makes them again under the same ids, and durable entities answer with the first outcome,
-/// a rejection included. Make calls one after the other, so that their order is the same each time.
+/// the step makes them again under the same ids, and durable entities answer with the first
+/// outcome, a rejection included. Make calls one after the other, so that their order is the same
+/// each time.
 #[derive(Clone)]
 pub struct Step {
     client: Client,
@@ -75,8 +76,8 @@ impl Saga {
     ///
     /// `act` runs at least once: after a crash between its effect and the entry it runs again, with
     /// the same [`Step::key`]. Its outcome reaches the body by way of the journal, also the first
-    /// time: only what serializes survives, and an error becomes a [`Failure`]. A panic is a failure
-    /// of the kind `panicked`; an outcome above 1 MiB one of the kind `too_large`.
+    /// time: only what serializes survives, and an error becomes a [`Failure`]. A panic is a
+    /// failure of the kind `panicked`; an outcome above 1 MiB one of the kind `too_large`.
     ///
     /// The name must not depend on anything but the input and earlier outcomes.
     pub fn step<F, R, T, E>(
@@ -167,11 +168,11 @@ where
 impl<'s, F, T, U> PlannedStep<'s, F, T, U> {
     /// Sets how the step is undone if the run fails or is cancelled after it.
     ///
-    /// Steps are undone last first, each once its undoing succeeded never again; a failing undoing is
-    /// tried again with growing pauses (100 ms up to 10 s) until it succeeds, and a fatal one stops
-    /// the run as stuck. `undo` gets the step's value. A step that failed is not undone: if its
-    /// effect may have happened all the same (a charge whose answer was lost), let the step itself
-    /// find out by its key.
+    /// Steps are undone last first, each once its undoing succeeded never again; a failing undoing
+    /// is tried again with growing pauses (100 ms up to 10 s) until it succeeds, and a fatal one
+    /// stops the run as stuck. `undo` gets the step's value. A step that failed is not undone: if
+    /// its effect may have happened all the same (a charge whose answer was lost), let the step
+    /// itself find out by its key.
     pub fn compensate<C, R, V, E>(self, undo: C) -> PlannedStep<'s, F, T, Compensation<C>>
     where
         C: FnOnce(T, Step) -> R + Send,

@@ -1,8 +1,8 @@
 //! The mailbox row of a run: while it is there the run must make progress, at once or at its time.
 //!
-//! A run that is neither over, paused nor stuck has exactly one; its id follows from the run's, so a
-//! second one is a conflict. A sleep moves it to a later time, the end deletes it; the node's polls,
-//! timers and sweeps find it like any stored message.
+//! A run that is neither over, paused nor stuck has exactly one; its id follows from the run's, so
+//! a second one is a conflict. A sleep moves it to a later time, the end deletes it; the node's
+//! polls, timers and sweeps find it like any stored message.
 
 use std::{sync::Arc, time::Duration};
 

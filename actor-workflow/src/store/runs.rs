@@ -85,7 +85,11 @@ pub fn update(place: &Place, change: Change) -> Write {
             change.wake_after.map(Value::from_now).into(),
             result.unwrap_or(Value::Null),
             error.unwrap_or(Value::Null),
-            if change.finished { Value::NOW } else { Value::Null },
+            if change.finished {
+                Value::NOW
+            } else {
+                Value::Null
+            },
             Value::NOW,
         ],
     }
@@ -232,7 +236,8 @@ pub async fn counts(c: &mut Connection) -> Result<Vec<(String, String, u64)>, St
 
 const PRUNE_JOURNAL: Sql = Sql {
     sqlite: "DELETE FROM journal WHERE (kind, run) IN
-               (SELECT kind, id FROM runs WHERE finished_at <= $1 ORDER BY finished_at, kind, id LIMIT $2)",
+               (SELECT kind, id FROM runs WHERE finished_at <= $1
+                ORDER BY finished_at, kind, id LIMIT $2)",
     postgres: "DELETE FROM journal WHERE (kind, run) IN
                  (SELECT kind, id FROM runs WHERE finished_at <= actor_now() + $1
                   ORDER BY finished_at, kind, id LIMIT $2)",
@@ -240,13 +245,15 @@ const PRUNE_JOURNAL: Sql = Sql {
 
 const PRUNE: Sql = Sql {
     sqlite: "DELETE FROM runs WHERE (kind, id) IN
-               (SELECT kind, id FROM runs WHERE finished_at <= $1 ORDER BY finished_at, kind, id LIMIT $2)",
+               (SELECT kind, id FROM runs WHERE finished_at <= $1
+                ORDER BY finished_at, kind, id LIMIT $2)",
     postgres: "DELETE FROM runs WHERE (kind, id) IN
                  (SELECT kind, id FROM runs WHERE finished_at <= actor_now() + $1
                   ORDER BY finished_at, kind, id LIMIT $2)",
 };
 
-/// Deletes at most `limit` runs that ended at least `age` ago, with their journals; returns how many.
+/// Deletes at most `limit` runs that ended at least `age` ago, with their journals; returns how
+/// many.
 ///
 /// # Errors
 /// When a statement fails.

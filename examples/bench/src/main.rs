@@ -1,8 +1,8 @@
 //! The load tool: runs named workloads and prints one JSON object a line.
 //!
-//! `bench list` names the workloads. Each one runs in a process of its own, so that its memory and its
-//! database are its own; several workloads of one call take turns, so that they can be compared.
-//! Absolute figures depend on the machine; only ratios of one call mean something.
+//! `bench list` names the workloads. Each one runs in a process of its own, so that its memory and
+//! its database are its own; several workloads of one call take turns, so that they can be
+//! compared. Absolute figures depend on the machine; only ratios of one call mean something.
 
 mod arguments;
 mod report;

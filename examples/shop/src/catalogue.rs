@@ -1,4 +1,5 @@
-//! What the shop sells and for how much. Fixed in the program: prices are not what this example shows.
+//! What the shop sells and for how much. Fixed in the program: prices are not what this example
+//! shows.
 
 use serde::Serialize;
 

@@ -1,8 +1,8 @@
 //! How a cart becomes an order, or leaves no trace of trying.
 //!
 //! Each step is journaled once it is done; a checkout whose server was killed goes on where it was.
-//! What a step calls carries the step's identity, so a step that ran but was not journaled is not done
-//! twice.
+//! What a step calls carries the step's identity, so a step that ran but was not journaled is not
+//! done twice.
 
 use std::error::Error;
 
@@ -19,8 +19,8 @@ use crate::{
     stock::Stock,
 };
 
-/// How often a step is tried when something does not answer: the shop waits rather than gives up. Its
-/// own answers, such as a declined card, are fatal and end the checkout at once.
+/// How often a step is tried when something does not answer: the shop waits rather than gives up.
+/// Its own answers, such as a declined card, are fatal and end the checkout at once.
 const PATIENCE: u32 = 1_000;
 
 /// Buys what is in a cart. The id of the run is the order's.
@@ -126,8 +126,8 @@ impl Checkout {
     }
 }
 
-/// Turns what a call did not return into what a step does about it: the entity's own no is final and
-/// gets a name, anything else is tried again.
+/// Turns what a call did not return into what a step does about it: the entity's own no is final
+/// and gets a name, anything else is tried again.
 fn final_if_rejected<E: Error + 'static>(error: CallError<E>, kind: &str) -> Failure {
     match error {
         CallError::Rejected(rejection) => Failure::fatal(kind, rejection),

@@ -1,7 +1,8 @@
 //! What became of a checkout, and the announcement of it.
 //!
-//! An order's own state, the event that everyone sees and the messages to the stocks commit together;
-//! so nobody ever sees an order that was not placed, and none is placed without leaving the stock.
+//! An order's own state, the event that everyone sees and the messages to the stocks commit
+//! together; so nobody ever sees an order that was not placed, and none is placed without leaving
+//! the stock.
 
 use actor_core::{Ctx, Entity, Event, Result, handlers};
 use serde::{Deserialize, Serialize};

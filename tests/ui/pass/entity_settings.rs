@@ -1,5 +1,10 @@
 //! Every setting of an entity reaches its options; what is not set keeps its default.
 
+#![expect(
+    clippy::assertions_on_constants,
+    reason = "what the derive makes are constants"
+)]
+
 use std::time::Duration;
 
 use actor_core::{Entity, entity::EntityOptions, handlers};

@@ -120,8 +120,8 @@ pub(super) async fn run(c: &mut Connection, mut job: Job) -> Result<Receipt, Abo
 
 /// Numbers the batch's events and returns their rows.
 ///
-/// The counters are advanced late in a transaction of a few milliseconds; whoever publishes to the same
-/// topic waits only for that (architecture D18).
+/// The counters are advanced late in a transaction of a few milliseconds; whoever publishes to the
+/// same topic waits only for that (architecture D18).
 async fn append(
     c: &mut Connection,
     job: &Job,

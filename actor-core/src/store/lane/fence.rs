@@ -47,8 +47,8 @@ pub(super) async fn fenced(
     Ok(fenced)
 }
 
-/// Returns the text and its values. The last pair is repeated up to a size that has a prepared text;
-/// asking twice about a pair gives the same answer twice.
+/// Returns the text and its values. The last pair is repeated up to a size that has a prepared
+/// text; asking twice about a pair gives the same answer twice.
 fn question(
     pairs: &[(ShardId, Epoch)],
     node: &NodeId,

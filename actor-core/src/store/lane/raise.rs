@@ -22,8 +22,8 @@ type Raised = (ShardId, Epoch, Option<Epoch>);
 
 /// Raises `epochs` and tells [`Shards`](crate::shards::Shards); tries until the database answers.
 ///
-/// If the lane is to stop meanwhile, the shards are given up instead: nobody here uses them any more,
-/// and a takeover raises their epochs.
+/// If the lane is to stop meanwhile, the shards are given up instead: nobody here uses them any
+/// more, and a takeover raises their epochs.
 pub(super) async fn raise(config: &LaneConfig, queue: &Queue, epochs: &BTreeSet<(ShardId, Epoch)>) {
     let mut wait = WAIT_MIN;
     loop {

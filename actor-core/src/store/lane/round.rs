@@ -184,8 +184,8 @@ impl<'l> Round<'l> {
         }
     }
 
-    /// The end of a commit is unknown: tells its items, and raises the epochs of their shards before
-    /// anything else happens there.
+    /// The end of a commit is unknown: tells its items, and raises the epochs of their shards
+    /// before anything else happens there.
     async fn unclear(&mut self, part: &Part, error: &StoreError) {
         tracing::warn!(%error, items = part.items.len(), "the end of a commit is unknown");
         let epochs = self.epochs(part);

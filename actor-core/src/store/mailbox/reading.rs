@@ -123,7 +123,8 @@ const TIMERS: Sql = Sql {
     ),
 };
 
-/// Returns timers of these shards that are due within `horizon`, the earliest first, at most `limit`.
+/// Returns timers of these shards that are due within `horizon`, the earliest first, at most
+/// `limit`.
 ///
 /// # Errors
 /// When the statement fails.
@@ -191,8 +192,8 @@ const OVERDUE: Sql = Sql {
     ),
 };
 
-/// Returns messages and timers of these shards that have been due for at least `age`, at most `limit`:
-/// each must be known to its owner, or it is stuck (architecture D16).
+/// Returns messages and timers of these shards that have been due for at least `age`, at most
+/// `limit`: each must be known to its owner, or it is stuck (architecture D16).
 ///
 /// # Errors
 /// When the statement fails.

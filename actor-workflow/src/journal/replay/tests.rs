@@ -1,3 +1,5 @@
+//! What replaying a journal decides, case by case.
+
 use super::*;
 
 fn step(position: u32, name: &str, undo: bool) -> Entry {

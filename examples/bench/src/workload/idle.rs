@@ -1,7 +1,7 @@
 //! What an idle actor or entity costs: memory while it stays, time to make it.
 //!
-//! Each sort is measured in a process of its own: memory that one sort gave back would hide what the
-//! next one takes.
+//! Each sort is measured in a process of its own: memory that one sort gave back would hide what
+//! the next one takes.
 
 use std::{
     env,

@@ -2,7 +2,8 @@
 //!
 //! Same tables and indexes, same bytes, same fence, same durability (`synchronous=FULL`, the log
 //! written back beside it), no framework. The bounded form has at most C operations under way, as C
-//! callers have: each transaction takes C. The open form takes whatever size of batch is fastest here.
+//! callers have: each transaction takes C. The open form takes whatever size of batch is fastest
+//! here.
 
 use std::{collections::BTreeMap, time::Duration};
 

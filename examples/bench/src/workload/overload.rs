@@ -121,7 +121,8 @@ async fn flood(node: &Node, count: u32, senders: u32) -> Result<Casts> {
                             .get_or_insert_with(|| other.to_string());
                     }
                 }
-                // A refusal comes at once; without this one sender would keep its thread for itself.
+                // A refusal comes at once; without this one sender would keep its thread for
+                // itself.
                 tokio::task::yield_now().await;
             }
             casts
