@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn a_thawed_machine_finds_its_clock_moved() {
         let (mut machine, beats) = beating();
-        machine.run(1020 * MS);
+        machine.run(1025 * MS);
 
         machine.jump(1500 * MS);
         machine.run(1505 * MS);
