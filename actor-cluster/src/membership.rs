@@ -212,77 +212,51 @@ mod tests {
     #[test]
     fn the_lease_table() {
         let start = Clock.now();
+        let at = |time| seconds(start, time);
         let fresh = held(start, 9.0, 3.0, false);
         let asking = held(start, 9.0, 3.0, true);
-        let at = |time| seconds(start, time);
+        let again = held(start, 9.0, 4.5, false);
+        let renewed = held(start, 12.0, 3.0 + 10.0 / 3.0, false);
+        let lost = |loss| (Lease::Lost(loss), Action::DropEverything(loss));
+        let gone = Lease::Lost(Loss::Expired);
+        let answer = |sent| Event::Renewed { sent: at(sent) };
         let table = [
-            ("early", fresh, Event::Tick, 2.0, fresh, Action::Wait),
-            (
-                "time to renew",
-                fresh,
-                Event::Tick,
-                3.0,
-                asking,
-                Action::Renew,
-            ),
+            ("early", fresh, Event::Tick, 2.0, (fresh, Action::Wait)),
+            ("due", fresh, Event::Tick, 3.0, (asking, Action::Renew)),
             (
                 "asked already",
                 asking,
                 Event::Tick,
                 4.0,
-                asking,
-                Action::Wait,
+                (asking, Action::Wait),
             ),
+            // The new lease is counted from before its renewal was sent.
             (
-                "renewed: counted from before it was sent",
+                "renewed",
                 asking,
-                Event::Renewed { sent: at(3.0) },
+                answer(3.0),
                 4.0,
-                held(start, 12.0, 3.0 + 10.0 / 3.0, false),
-                Action::Extend(at(12.0)),
+                (renewed, Action::Extend(at(12.0))),
             ),
-            (
-                "failed: again soon",
-                asking,
-                Event::Failed,
-                4.0,
-                held(start, 9.0, 4.5, false),
-                Action::Wait,
-            ),
+            ("failed", asking, Event::Failed, 4.0, (again, Action::Wait)),
             (
                 "no answer in time",
                 asking,
                 Event::Tick,
                 9.0,
-                Lease::Lost(Loss::Expired),
-                Action::DropEverything(Loss::Expired),
+                lost(Loss::Expired),
             ),
             (
                 "the answer came too late",
                 asking,
-                Event::Renewed { sent: at(3.0) },
+                answer(3.0),
                 9.0,
-                Lease::Lost(Loss::Expired),
-                Action::DropEverything(Loss::Expired),
+                lost(Loss::Expired),
             ),
-            (
-                "deposed",
-                asking,
-                Event::Refused,
-                4.0,
-                Lease::Lost(Loss::Deposed),
-                Action::DropEverything(Loss::Deposed),
-            ),
-            (
-                "lost is lost",
-                Lease::Lost(Loss::Expired),
-                Event::Renewed { sent: at(9.0) },
-                9.5,
-                Lease::Lost(Loss::Expired),
-                Action::Wait,
-            ),
+            ("deposed", asking, Event::Refused, 4.0, lost(Loss::Deposed)),
+            ("lost is lost", gone, answer(9.0), 9.5, (gone, Action::Wait)),
         ];
-        for (claim, lease, event, now, then, action) in table {
+        for (claim, lease, event, now, (then, action)) in table {
             let (lease, acted) = step(lease, event, at(now), TERMS);
             assert!(close(lease, then), "{claim}: {lease:?}, expected {then:?}");
             assert_eq!(acted, action, "{claim}");

@@ -279,8 +279,8 @@ impl NodeBuilder {
         self
     }
 
-    /// Keeps at most this many activations in memory; default 100 000. Above it idle ones leave, and
-    /// if none is idle, calls that need one more end as `Overloaded`.
+    /// Keeps at most this many activations in memory; default 100 000. Above it idle ones leave,
+    /// and if none is idle, calls that need one more end as `Overloaded`.
     pub fn residents_max(mut self, most: usize) -> Self {
         self.parts.residents_max = Some(most);
         self

@@ -1,8 +1,8 @@
 //! Whole clusters in one thread on virtual time, for tests.
 //!
-//! [`test`](macro@test) makes a test of an `async fn` that takes a [`Sim`]. Nodes run the real code on the real
-//! SQLite store; time, latencies, randomness and faults belong to the simulation, so a seed repeats
-//! a run exactly and a minute costs milliseconds. `docs/testing.md` is the guide.
+//! [`test`](macro@test) makes a test of an `async fn` that takes a [`Sim`]. Nodes run the real code
+//! on the real SQLite store; time, latencies, randomness and faults belong to the simulation, so a
+//! seed repeats a run exactly and a minute costs milliseconds. `docs/testing.md` is the guide.
 //!
 //! Inside: each node is a paused current-thread runtime, and so is the test's body. One thread
 //! steps them ([`world`]) and carries what passes between them ([`network`]). A store call is one

@@ -131,12 +131,37 @@ impl<E: fmt::Display> fmt::Display for CallError<E> {
 
 impl<E: Error + 'static> Error for CallError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Rejected(error) => Some(error),
-            _ => None,
-        }
+        Some(match self {
+            // It is shown as the handler's error itself; what lies behind that did not cross a wire.
+            Self::Rejected(_) => return None,
+            Self::Timeout { .. } => &Infrastructure("timeout"),
+            Self::Overloaded { .. } => &Infrastructure("overloaded"),
+            Self::Unavailable(_) => &Infrastructure("unavailable"),
+            Self::NotHosted(_) => &Infrastructure("not_hosted"),
+            Self::Crashed(_) => &Infrastructure("crashed"),
+            Self::Decode(_) => &Infrastructure("decode"),
+            Self::TooLarge(_) => &Infrastructure("too_large"),
+            Self::KeyReused => &Infrastructure("key_reused"),
+            Self::Cycle(_) => &Infrastructure("cycle"),
+            Self::UnknownOutcome(_) => &Infrastructure("unknown_outcome"),
+            Self::Unauthorized => &Infrastructure("unauthorized"),
+            Self::Forbidden => &Infrastructure("forbidden"),
+        })
     }
 }
+
+/// The last source of a [`CallError`] that is not the handler's: a [`Failure`] made of it, or of an
+/// error around it, takes this kind.
+#[derive(Debug)]
+struct Infrastructure(&'static str);
+
+impl fmt::Display for Infrastructure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Error for Infrastructure {}
 
 /// An error of user code in a form that can be stored and sent: a kind to branch on, a message to read.
 ///
@@ -144,7 +169,8 @@ impl<E: Error + 'static> Error for CallError<E> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Failure {
-    /// What a program branches on; `"failed"` when made from another error by `?`.
+    /// What a program branches on. Made from another error by `?`, it is the kind of the
+    /// [`CallError`] behind it, and `"failed"` if there is none or the handler itself said no.
     pub kind: String,
     /// What a person reads.
     pub message: String,
@@ -175,6 +201,13 @@ impl Failure {
         }
     }
 
+    /// Says whether the infrastructure failed in a way that passes, rather than what was asked: a call
+    /// timed out, a bound was reached, nobody owned the shard, an answer was lost.
+    pub fn is_transient(&self) -> bool {
+        let transient = ["timeout", "overloaded", "unavailable", "unknown_outcome"];
+        transient.contains(&&*self.kind)
+    }
+
     /// Attaches data for programs.
     #[must_use]
     pub fn with_data(mut self, data: serde_json::Value) -> Self {
@@ -193,12 +226,16 @@ impl fmt::Display for Failure {
 impl<E: Error> From<E> for Failure {
     fn from(error: E) -> Self {
         let mut message = error.to_string();
+        let mut kind = "failed";
         let mut source = error.source();
         while let Some(cause) = source {
-            message = format!("{message}: {cause}");
+            match cause.downcast_ref::<Infrastructure>() {
+                Some(Infrastructure(name)) => kind = name,
+                None => message = format!("{message}: {cause}"),
+            }
             source = cause.source();
         }
-        Self::new("failed", message)
+        Self::new(kind, message)
     }
 }
 
@@ -209,5 +246,47 @@ impl From<CallError<Failure>> for Failure {
             CallError::Rejected(failure) => failure,
             other => Self::new("failed", other),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Wrapped(Refusal);
+
+    impl fmt::Display for Wrapped {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the report was not made")
+        }
+    }
+
+    impl Error for Wrapped {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn a_failure_takes_the_kind_of_the_call_behind_it() {
+        let timeout = Refusal::Timeout { started: true };
+
+        let plain = Failure::from(timeout.clone());
+        let wrapped = Failure::from(Wrapped(timeout));
+
+        assert_eq!(plain, Failure::new("timeout", "the deadline passed while it ran"));
+        let text = "the report was not made: the deadline passed while it ran";
+        assert_eq!(wrapped, Failure::new("timeout", text));
+        assert!(wrapped.is_transient());
+    }
+
+    #[test]
+    fn what_a_handler_says_is_not_the_infrastructures() {
+        let said = CallError::Rejected(Wrapped(Refusal::Timeout { started: true }));
+
+        let said = Failure::from(said);
+
+        assert_eq!(said, Failure::new("failed", "the report was not made"));
     }
 }

@@ -91,7 +91,7 @@ export function sagaList({ sagas, now }, act) {
     ["Saga", (saga) => [el("strong", {}, saga.kind), el("div", { class: "mono" }, saga.id)]],
     ["State", (saga) => pill(saga.state, STATES[saga.state])],
     ["Why it is not moving", (saga) => [saga.reason || (open(saga) ? "it moves" : ""), saga.last ? el("div", { class: "why" }, `last: ${saga.last}`) : null], "full"],
-    ["Changed", (saga) => `${span(now - saga.updated_at_ms)} ago`, "num"],
+    ["Changed", (saga) => `${span(now - saga.updated_at)} ago`, "num"],
     ["", buttons, "full"],
   ];
   const counts = Object.entries(sagas.counts ?? {}).map(([state, number]) => `${count(number)} ${state}`);

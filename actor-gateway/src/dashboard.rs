@@ -24,12 +24,25 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
         .route("/admin/api/tree", get(api::kinds::tree))
         .route("/admin/api/entities", get(api::kinds::entities))
         .route("/admin/api/sagas", get(api::sagas::list))
-        .route("/admin/api/sagas/{kind}/{id}/{verb}", post(api::sagas::steer))
+        .route(
+            "/admin/api/sagas/{kind}/{id}/journal",
+            get(api::sagas::journal),
+        )
+        .route(
+            "/admin/api/sagas/{kind}/{id}/{verb}",
+            post(api::sagas::steer),
+        )
         .route("/admin/api/jobs", get(api::sagas::jobs))
         .route("/admin/api/topics", get(api::topics::list))
         .route("/admin/api/dead-letters", get(api::dead_letters::list))
-        .route("/admin/api/dead-letters/{seq}/replay", post(api::dead_letters::replay))
-        .route("/admin/api/dead-letters/{seq}/discard", post(api::dead_letters::discard))
+        .route(
+            "/admin/api/dead-letters/{seq}/replay",
+            post(api::dead_letters::replay),
+        )
+        .route(
+            "/admin/api/dead-letters/{seq}/discard",
+            post(api::dead_letters::discard),
+        )
         .route_layer(to_api)
         .with_state(shared.clone());
     let page = Router::new()

@@ -128,7 +128,10 @@ impl Gateway {
             .route("/sagas/{kind}/{id}/cancel", post(sagas::cancel))
             .route("/sagas/{kind}/{id}/pause", post(sagas::pause))
             .route("/sagas/{kind}/{id}/resume", post(sagas::resume))
-            .route("/topics/{*topic}", get(topics::listen).post(topics::publish))
+            .route(
+                "/topics/{*topic}",
+                get(topics::listen).post(topics::publish),
+            )
             .route("/ws", get(session::upgrade::upgrade))
             .layer(DefaultBodyLimit::max(shared.limits.body_bytes_max))
             .route_layer(admitted)

@@ -44,8 +44,15 @@ pub(crate) async fn ready(State(shared): State<Arc<Shared>>, request: Request) -
     let (mut parts, _) = request.into_parts();
     let drain = topics::drain(&mut parts, &shared).await;
     let mut checks = readiness(&shared).await;
-    let serving = if drain.has_begun() { Err("draining") } else { Ok("open") };
-    checks.push(check("gateway", serving.map(str::to_owned).map_err(str::to_owned)));
+    let serving = if drain.has_begun() {
+        Err("draining")
+    } else {
+        Ok("open")
+    };
+    checks.push(check(
+        "gateway",
+        serving.map(str::to_owned).map_err(str::to_owned),
+    ));
     report(checks)
 }
 
@@ -72,7 +79,10 @@ async fn readiness(shared: &Shared) -> Vec<Check> {
     };
     let accepting = hosting.accepting().map(|()| "open".to_owned());
     let checks = vec![
-        check("accepting", accepting.map_err(|refusal| refusal.to_string())),
+        check(
+            "accepting",
+            accepting.map_err(|refusal| refusal.to_string()),
+        ),
         check("lease", lease),
         check("shards", owned),
         check("store", store(hosting).await),
@@ -89,7 +99,11 @@ async fn store(hosting: &Arc<Hosting>) -> Result<String, String> {
     let asked = hosting.store().read("health", |connection| {
         Box::pin(async move { actor_core::store::topics::position(connection, "").await })
     });
-    let asked = async { asked.await.map_err(|error| Refusal::Unavailable(error.to_string().into())) };
+    let asked = async {
+        asked
+            .await
+            .map_err(|error| Refusal::Unavailable(error.to_string().into()))
+    };
     let answer = request::within(STORE_WITHIN, asked).await;
     let took = hosting.now().saturating_duration_since(began);
     answer
@@ -109,6 +123,9 @@ fn report(checks: Vec<Check>) -> Response {
         true => (StatusCode::OK, "ok"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "failing"),
     };
-    let body = Json(Report { status: word, checks });
+    let body = Json(Report {
+        status: word,
+        checks,
+    });
     (status, [(header::CACHE_CONTROL, "no-store")], body).into_response()
 }

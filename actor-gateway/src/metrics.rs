@@ -32,12 +32,28 @@ const ITEMS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0, 1024.0, 4096.0];
 
 /// The histograms with their buckets. What is not listed here would be a summary.
 const HISTOGRAMS: [(&str, &[f64], &str); 6] = [
-    ("actor_call_duration", &SECONDS, "Seconds from a call to its answer"),
+    (
+        "actor_call_duration",
+        &SECONDS,
+        "Seconds from a call to its answer",
+    ),
     ("actor_commit_duration", &SECONDS, "Seconds one commit took"),
     ("actor_commit_batch_size", &ITEMS, "Items in one commit"),
-    ("actor_timer_lateness", &SECONDS, "Seconds a timer fired after it was due"),
-    ("actor_lease_renewal_duration", &SECONDS, "Seconds a renewal of the node's lease took"),
-    ("actor_handoff_duration", &SECONDS, "Seconds a shard was between two owners"),
+    (
+        "actor_timer_lateness",
+        &SECONDS,
+        "Seconds a timer fired after it was due",
+    ),
+    (
+        "actor_lease_renewal_duration",
+        &SECONDS,
+        "Seconds a renewal of the node's lease took",
+    ),
+    (
+        "actor_handoff_duration",
+        &SECONDS,
+        "Seconds a shard was between two owners",
+    ),
 ];
 
 static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
@@ -60,7 +76,9 @@ fn build() -> Result<PrometheusHandle, String> {
         let set = builder.set_buckets_for_metric(matcher, buckets);
         builder = set.map_err(|error| error.to_string())?;
     }
-    let handle = builder.install_recorder().map_err(|error| error.to_string())?;
+    let handle = builder
+        .install_recorder()
+        .map_err(|error| error.to_string())?;
     for (name, _, help) in HISTOGRAMS {
         metrics::describe_histogram!(name, help);
     }
@@ -121,6 +139,9 @@ pub(crate) async fn render(State(shared): State<Arc<Shared>>) -> Result<Response
     if let Some(stuck) = shared.stuck.count(hosting).await {
         metrics::gauge!("actor_stuck", "what" => "message").set(stuck as f64);
     }
-    let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    let content_type = [(
+        header::CONTENT_TYPE,
+        "text/plain; version=0.0.4; charset=utf-8",
+    )];
     Ok((content_type, handle.render()).into_response())
 }

@@ -22,7 +22,7 @@ pub(crate) fn media_type(codec: Codec) -> &'static str {
 
 /// Returns the codec of a body; an empty body needs no type.
 pub(crate) fn body_codec(headers: &HeaderMap, empty: bool) -> Result<Codec, Rejection> {
-    let text = text_of(headers, header::CONTENT_TYPE)?;
+    let text = text_of(headers, &header::CONTENT_TYPE)?;
     let Some(text) = text.filter(|_| !empty) else {
         return match empty {
             true => Ok(text.and_then(codec_of).unwrap_or(Codec::Json)),
@@ -34,7 +34,7 @@ pub(crate) fn body_codec(headers: &HeaderMap, empty: bool) -> Result<Codec, Reje
 
 /// Returns the codec the answer is wanted in: the best one `Accept` names, else the body's.
 pub(crate) fn answer_codec(headers: &HeaderMap, body: Codec) -> Result<Codec, Rejection> {
-    let Some(text) = text_of(headers, header::ACCEPT)? else {
+    let Some(text) = text_of(headers, &header::ACCEPT)? else {
         return Ok(body);
     };
     let mut best: Option<(Codec, f32)> = None;
@@ -52,16 +52,18 @@ pub(crate) fn answer_codec(headers: &HeaderMap, body: Codec) -> Result<Codec, Re
 
 /// Says whether `Accept` names server-sent events or leaves the choice to us.
 pub(crate) fn accepts_events(headers: &HeaderMap) -> bool {
-    let Ok(Some(text)) = text_of(headers, header::ACCEPT) else {
+    let Ok(Some(text)) = text_of(headers, &header::ACCEPT) else {
         return true;
     };
     text.split(',').map(essence).any(|essence| {
-        ["text/event-stream", "text/*", "*/*"].iter().any(|name| essence.eq_ignore_ascii_case(name))
+        ["text/event-stream", "text/*", "*/*"]
+            .iter()
+            .any(|name| essence.eq_ignore_ascii_case(name))
     })
 }
 
-fn text_of(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, Rejection> {
-    let text = headers.get(&name).map(|value| value.to_str());
+fn text_of(headers: &HeaderMap, name: &HeaderName) -> Result<Option<&str>, Rejection> {
+    let text = headers.get(name).map(|value| value.to_str());
     let wrong = |_| Rejection::new("decode", format_args!("the header `{name}` is not text"));
     text.transpose().map_err(wrong)
 }
@@ -76,15 +78,21 @@ fn codec_of(media_type: &str) -> Option<Codec> {
     if essence.eq_ignore_ascii_case("application/json") {
         return Some(Codec::Json);
     }
-    let is_msgpack = MSGPACK.iter().any(|name| essence.eq_ignore_ascii_case(name));
+    let is_msgpack = MSGPACK
+        .iter()
+        .any(|name| essence.eq_ignore_ascii_case(name));
     is_msgpack.then_some(Codec::Msgpack)
 }
 
 /// Returns the `q` of a choice; one that cannot be read counts as 1.
 fn weight(choice: &str) -> f32 {
     let parameters = choice.split(';').skip(1);
-    let q = parameters.filter_map(|parameter| parameter.trim().strip_prefix("q=")).next();
-    q.and_then(|q| q.trim().parse().ok()).filter(|q: &f32| q.is_finite()).unwrap_or(1.0)
+    let q = parameters
+        .filter_map(|parameter| parameter.trim().strip_prefix("q="))
+        .next();
+    q.and_then(|q| q.trim().parse().ok())
+        .filter(|q: &f32| q.is_finite())
+        .unwrap_or(1.0)
 }
 
 fn unsupported(found: &str) -> Rejection {
@@ -113,7 +121,10 @@ mod tests {
 
         assert_eq!(read("application/json; charset=utf-8"), Ok(Codec::Json));
         assert_eq!(read("Application/MsgPack"), Ok(Codec::Msgpack));
-        assert_eq!(read("text/plain").map_err(|error| error.status().as_u16()), Err(415));
+        assert_eq!(
+            read("text/plain").map_err(|error| error.status().as_u16()),
+            Err(415)
+        );
         assert_eq!(body_codec(&HeaderMap::new(), true), Ok(Codec::Json));
         assert!(body_codec(&HeaderMap::new(), false).is_err());
     }
@@ -126,7 +137,10 @@ mod tests {
         assert_eq!(read("application/msgpack", Codec::Json), Ok(Codec::Msgpack));
         let weighed = "application/json;q=0.2, application/x-msgpack;q=0.9";
         assert_eq!(read(weighed, Codec::Json), Ok(Codec::Msgpack));
-        assert_eq!(read("application/msgpack;q=0, */*", Codec::Json), Ok(Codec::Json));
+        assert_eq!(
+            read("application/msgpack;q=0, */*", Codec::Json),
+            Ok(Codec::Json)
+        );
     }
 
     #[test]
@@ -141,7 +155,10 @@ mod tests {
                     (header::ACCEPT, value.clone()),
                     (header::CONTENT_TYPE, value),
                 ]);
-                drop((body_codec(&headers, false), answer_codec(&headers, Codec::Json)));
+                drop((
+                    body_codec(&headers, false),
+                    answer_codec(&headers, Codec::Json),
+                ));
                 accepts_events(&headers);
             }
         }

@@ -50,7 +50,10 @@ pub(crate) fn duration(name: &str, text: &str) -> Result<Duration, Rejection> {
     let refused = || {
         let shown: String = text.chars().take(40).collect();
         let expected = "a number with `ms`, `s`, `m` or `h`, or a bare number of seconds";
-        Rejection::new("decode", format_args!("`{name}` is {shown:?}: write {expected}"))
+        Rejection::new(
+            "decode",
+            format_args!("`{name}` is {shown:?}: write {expected}"),
+        )
     };
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
@@ -77,7 +80,9 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Rej
         return Ok(None);
     };
     let text = value.to_str().unwrap_or_default();
-    let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    let inner = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'));
     checked_key("Idempotency-Key", inner.unwrap_or(text)).map(|key| Some(key.to_owned()))
 }
 
@@ -98,26 +103,57 @@ mod tests {
     use super::*;
 
     fn prefer(text: &'static str) -> Result<Preferences, Rejection> {
-        preferences(&HeaderMap::from_iter([(PREFER, HeaderValue::from_static(text))]))
+        preferences(&HeaderMap::from_iter([(
+            PREFER,
+            HeaderValue::from_static(text),
+        )]))
     }
 
     #[test]
     fn preferences_are_read_and_unknown_ones_ignored() {
         let wait = |ms| Some(Duration::from_millis(ms));
-        let both = Preferences { respond_async: true, wait: wait(7000) };
+        let both = Preferences {
+            respond_async: true,
+            wait: wait(7000),
+        };
 
         assert_eq!(prefer("handling=lenient, Respond-Async, wait=7"), Ok(both));
-        assert_eq!(prefer("wait=250ms; foo=1").map(|found| found.wait), Ok(wait(250)));
+        assert_eq!(
+            prefer("wait=250ms; foo=1").map(|found| found.wait),
+            Ok(wait(250))
+        );
         assert_eq!(prefer(""), Ok(Preferences::default()));
-        assert_eq!(prefer("wait=soon").map_err(|error| error.kind()), Err("decode"));
+        assert_eq!(
+            prefer("wait=soon").map_err(|error| error.kind()),
+            Err("decode")
+        );
     }
 
     #[test]
     fn durations_are_read_with_their_unit_and_cut_at_the_bound() {
-        for (text, ms) in [("5", 5000), ("5s", 5000), ("1m", 60_000), ("9h", 300_000), ("0ms", 0)] {
-            assert_eq!(duration("wait", text), Ok(Duration::from_millis(ms)), "{text}");
+        for (text, ms) in [
+            ("5", 5000),
+            ("5s", 5000),
+            ("1m", 60_000),
+            ("9h", 300_000),
+            ("0ms", 0),
+        ] {
+            assert_eq!(
+                duration("wait", text),
+                Ok(Duration::from_millis(ms)),
+                "{text}"
+            );
         }
-        for text in ["", "s", "-1s", "1.5s", "5 s", "5d", "99999999999999999999s", "5sé"] {
+        for text in [
+            "",
+            "s",
+            "-1s",
+            "1.5s",
+            "5 s",
+            "5d",
+            "99999999999999999999s",
+            "5sé",
+        ] {
             let error = duration("wait", text).expect_err(text);
             assert!(error.detail().contains("`wait`"), "{error}");
         }
@@ -134,10 +170,8 @@ mod tests {
             let text = String::from_utf8_lossy(&bytes);
             drop(duration("wait", &text));
             if let Ok(value) = HeaderValue::from_bytes(&bytes) {
-                let headers = HeaderMap::from_iter([
-                    (PREFER, value.clone()),
-                    (IDEMPOTENCY_KEY, value),
-                ]);
+                let headers =
+                    HeaderMap::from_iter([(PREFER, value.clone()), (IDEMPOTENCY_KEY, value)]);
                 drop((preferences(&headers), idempotency_key(&headers)));
             }
         }

@@ -1,6 +1,6 @@
 //! How an error looks outside: RFC 9457 `application/problem+json`, one status per kind.
 //!
-//! Not here: what goes wrong (`actor_core::error`) and how a WebSocket says it (`session/answer.rs`).
+//! Not here: what goes wrong (`actor_core::error`) and how a socket says it (`session/answer.rs`).
 
 use std::{fmt, time::Duration};
 
@@ -41,18 +41,54 @@ pub(crate) struct Facts {
 struct Row(&'static str, StatusCode, &'static str);
 
 const KINDS: [Row; 13] = [
-    Row("rejected", StatusCode::UNPROCESSABLE_ENTITY, "The handler refused"),
-    Row("timeout", StatusCode::GATEWAY_TIMEOUT, "The deadline passed"),
+    Row(
+        "rejected",
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "The handler refused",
+    ),
+    Row(
+        "timeout",
+        StatusCode::GATEWAY_TIMEOUT,
+        "The deadline passed",
+    ),
     Row("overloaded", StatusCode::TOO_MANY_REQUESTS, "Overloaded"),
-    Row("unavailable", StatusCode::SERVICE_UNAVAILABLE, "Unavailable"),
-    Row("not_hosted", StatusCode::NOT_FOUND, "There is no such thing here"),
-    Row("crashed", StatusCode::INTERNAL_SERVER_ERROR, "The handler crashed"),
+    Row(
+        "unavailable",
+        StatusCode::SERVICE_UNAVAILABLE,
+        "Unavailable",
+    ),
+    Row(
+        "not_hosted",
+        StatusCode::NOT_FOUND,
+        "There is no such thing here",
+    ),
+    Row(
+        "crashed",
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "The handler crashed",
+    ),
     Row("decode", StatusCode::BAD_REQUEST, "Not readable"),
     Row("too_large", StatusCode::PAYLOAD_TOO_LARGE, "Too large"),
-    Row("key_reused", StatusCode::CONFLICT, "The key was used before"),
-    Row("cycle", StatusCode::CONFLICT, "The call leads back to a waiting entity"),
-    Row("unknown_outcome", StatusCode::BAD_GATEWAY, "The outcome is unknown"),
-    Row("unauthorized", StatusCode::UNAUTHORIZED, "Not authenticated"),
+    Row(
+        "key_reused",
+        StatusCode::CONFLICT,
+        "The key was used before",
+    ),
+    Row(
+        "cycle",
+        StatusCode::CONFLICT,
+        "The call leads back to a waiting entity",
+    ),
+    Row(
+        "unknown_outcome",
+        StatusCode::BAD_GATEWAY,
+        "The outcome is unknown",
+    ),
+    Row(
+        "unauthorized",
+        StatusCode::UNAUTHORIZED,
+        "Not authenticated",
+    ),
     Row("forbidden", StatusCode::FORBIDDEN, "Not allowed"),
 ];
 
@@ -63,7 +99,7 @@ pub(crate) fn place_of(kind: &str) -> usize {
 }
 
 impl Rejection {
-    /// Returns a rejection of a kind of the list in the crate's guide; other names become `crashed`.
+    /// Returns a rejection of one of the documented kinds; another name becomes `crashed`.
     pub fn new(kind: &str, detail: impl fmt::Display) -> Self {
         let Row(kind, status, _) = KINDS[place_of(kind)];
         Self {
@@ -173,7 +209,9 @@ impl IntoResponse for Rejection {
         }
         if self.status == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer");
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, scheme);
         }
         response
     }
@@ -210,7 +248,11 @@ mod tests {
 
             assert_eq!(rejection.kind(), kind);
             assert_eq!(rejection.status().as_u16(), status, "{kind}");
-            assert_eq!(rejection.into_response().status().as_u16(), status, "{kind}");
+            assert_eq!(
+                rejection.into_response().status().as_u16(),
+                status,
+                "{kind}"
+            );
         }
     }
 
@@ -222,12 +264,16 @@ mod tests {
         let response = Rejection::from(refusal).into_response();
 
         assert_eq!(response.headers()[header::RETRY_AFTER], "2");
-        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+        assert_eq!(
+            response.headers()[header::CONTENT_TYPE],
+            "application/problem+json"
+        );
     }
 
     #[test]
     fn a_handlers_error_shows_its_message() {
-        let error = serde_json::json!({"kind": "card_declined", "message": "the card was declined"});
+        let error =
+            serde_json::json!({"kind": "card_declined", "message": "the card was declined"});
 
         assert_eq!(Rejection::rejected(error).detail(), "the card was declined");
         assert_eq!(Rejection::rejected("sold out".into()).detail(), "sold out");

@@ -46,8 +46,8 @@ pub(crate) async fn admit(
 ) -> Response {
     let (mut parts, body) = request.into_parts();
     let bits = || shared.client.hosting().rng().bits();
-    let request_id = readable_id(&parts.headers)
-        .unwrap_or_else(|| format!("{:016x}{:016x}", bits(), bits()));
+    let request_id =
+        readable_id(&parts.headers).unwrap_or_else(|| format!("{:016x}{:016x}", bits(), bits()));
     let mut response = match shared.guard.admit(&parts).await {
         Ok(visitor) => {
             let context = RequestContext {
@@ -116,7 +116,15 @@ impl FromRequest<Arc<Shared>> for Incoming {
         let body = read_body(request, shared.limits.body_read_timeout).await?;
         let codec = negotiation::body_codec(&headers, body.is_empty())?;
         let reply = negotiation::answer_codec(&headers, codec)?;
-        Ok(Self { caller, asked, preferences, key, body, codec, reply })
+        Ok(Self {
+            caller,
+            asked,
+            preferences,
+            key,
+            body,
+            codec,
+            reply,
+        })
     }
 }
 
@@ -173,15 +181,38 @@ pub(crate) async fn invoke(
     family: Family,
     invocation: Invocation,
 ) -> Result<Encoded, Refusal> {
-    let (kind, id, method) = (&*invocation.kind, invocation.id.as_str(), &*invocation.method);
+    let (kind, id, method) = (
+        &*invocation.kind,
+        invocation.id.as_str(),
+        &*invocation.method,
+    );
     shared.exposed(family, kind, method)?;
+    if family == Family::Entities && !is_object(invocation.codec, &invocation.args) {
+        let text = format!("arguments of `{kind}.{method}`: send an object of named arguments");
+        return Err(Refusal::Decode(text.into()));
+    }
     let operation = match family {
         Family::Entities => Operation::Call { kind, id, method },
-        Family::Sagas => Operation::Saga { kind, id, verb: method },
+        Family::Sagas => Operation::Saga {
+            kind,
+            id,
+            verb: method,
+        },
     };
     shared.guard.permit(&caller.visitor, operation)?;
     let timeout = invocation.timeout;
     within(timeout, caller.client.invoke(invocation)).await
+}
+
+/// Says whether arguments are named, or none: a list of them would break with the next argument.
+fn is_object(codec: Codec, args: &[u8]) -> bool {
+    match codec {
+        Codec::Json => {
+            let mut text = args.iter().copied().skip_while(u8::is_ascii_whitespace);
+            matches!(text.next(), None | Some(b'{' | b'n'))
+        }
+        Codec::Msgpack => matches!(args.first(), None | Some(0x80..=0x8f | 0xc0 | 0xde | 0xdf)),
+    }
 }
 
 /// Ends `call` at its deadline, so that nobody waits for ever.
@@ -215,6 +246,9 @@ pub(crate) fn answer(
 
 /// Answers a route that knows no such method.
 pub(crate) async fn wrong_method(method: axum::http::Method) -> Rejection {
-    Rejection::new("not_hosted", format_args!("this address does not answer {method}"))
-        .with_status(StatusCode::METHOD_NOT_ALLOWED)
+    Rejection::new(
+        "not_hosted",
+        format_args!("this address does not answer {method}"),
+    )
+    .with_status(StatusCode::METHOD_NOT_ALLOWED)
 }

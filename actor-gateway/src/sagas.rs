@@ -32,7 +32,16 @@ pub(crate) async fn start(
         _ => incoming.body.to_vec(),
     };
     let codec = incoming.codec;
-    ask(&state, address, &incoming, "start", codec, input, StatusCode::ACCEPTED).await
+    ask(
+        &state,
+        address,
+        &incoming,
+        "start",
+        codec,
+        input,
+        StatusCode::ACCEPTED,
+    )
+    .await
 }
 
 /// Returns a saga's state, with its result once it ended; `?wait=5s` waits for the end.
@@ -42,10 +51,21 @@ pub(crate) async fn result(
     incoming: Incoming,
 ) -> Result<Response, Rejection> {
     let asked = incoming.asked.wait.as_deref();
-    let asked = asked.map(|text| preferences::duration("wait", text)).transpose()?;
+    let asked = asked
+        .map(|text| preferences::duration("wait", text))
+        .transpose()?;
     let wait = asked.or(incoming.preferences.wait).unwrap_or_default();
     let args = wait_args(wait);
-    ask(&state, address, &incoming, "result", Codec::Json, args, StatusCode::OK).await
+    ask(
+        &state,
+        address,
+        &incoming,
+        "result",
+        Codec::Json,
+        args,
+        StatusCode::OK,
+    )
+    .await
 }
 
 /// Hands a saga a value from outside.
@@ -56,7 +76,16 @@ pub(crate) async fn signal(
 ) -> Result<Response, Rejection> {
     let args = signal_args(&name, incoming.codec, &incoming.body)?;
     let (address, codec) = (Segments((kind, id)), incoming.codec);
-    ask(&state, address, &incoming, "signal", codec, args, StatusCode::ACCEPTED).await
+    ask(
+        &state,
+        address,
+        &incoming,
+        "signal",
+        codec,
+        args,
+        StatusCode::ACCEPTED,
+    )
+    .await
 }
 
 /// Ends a saga early; what it did is undone.
@@ -93,7 +122,16 @@ async fn steer(
     verb: &str,
 ) -> Result<Response, Rejection> {
     let args = b"{}".to_vec();
-    ask(shared, address, incoming, verb, Codec::Json, args, StatusCode::ACCEPTED).await
+    ask(
+        shared,
+        address,
+        incoming,
+        verb,
+        Codec::Json,
+        args,
+        StatusCode::ACCEPTED,
+    )
+    .await
 }
 
 async fn ask(
@@ -106,7 +144,9 @@ async fn ask(
     status: StatusCode,
 ) -> Result<Response, Rejection> {
     let wait = incoming.asked.wait.as_deref();
-    let wait = wait.map(|text| preferences::duration("wait", text)).transpose()?;
+    let wait = wait
+        .map(|text| preferences::duration("wait", text))
+        .transpose()?;
     let timeout = match incoming.asked.timeout_ms {
         Some(_) => preferences::timeout(incoming.asked.timeout_ms, incoming.preferences),
         None => wait.or(incoming.preferences.wait).unwrap_or_default() + ANSWER_MARGIN,
@@ -141,7 +181,9 @@ pub(crate) fn signal_args(name: &str, codec: Codec, data: &[u8]) -> Result<Vec<u
             }
             let data = if data.is_empty() { b"null" } else { data };
             let data = serde_json::from_slice(data).map_err(|error| unreadable(&error))?;
-            codec.encode(&Signal { name, data }).map_err(|error| unreadable(&error))
+            codec
+                .encode(&Signal { name, data })
+                .map_err(|error| unreadable(&error))
         }
         Codec::Msgpack => {
             // A map of two entries; the data is spliced in unread.
@@ -167,7 +209,10 @@ mod tests {
 
             let args = signal_args("go", codec, &data).expect("splices");
 
-            assert_eq!(codec.decode::<serde_json::Value>(&args), Ok(expected.clone()));
+            assert_eq!(
+                codec.decode::<serde_json::Value>(&args),
+                Ok(expected.clone())
+            );
         }
         assert!(signal_args("go", Codec::Json, b"{").is_err());
     }

@@ -193,11 +193,20 @@ impl Server {
     /// # Errors
     /// When the address is taken or not this machine's.
     pub async fn bind(config: ServeConfig, app: Router) -> Result<Self, ServeError> {
-        let refused = |source| ServeError::Listen { address: config.listen, source };
+        let refused = |source| ServeError::Listen {
+            address: config.listen,
+            source,
+        };
         let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         let app = dress::dress(app, &config);
-        Ok(Self { listener, address, app, config, drain: Drain::default() })
+        Ok(Self {
+            listener,
+            address,
+            app,
+            config,
+            drain: Drain::default(),
+        })
     }
 
     /// Returns where it listens.
@@ -215,9 +224,17 @@ impl Server {
     /// Returns what `stop` returned, and when the whole program's drain time-out is over. Requests
     /// and sockets get half of it; the rest is the node's.
     pub async fn run<T>(self, stop: impl Future<Output = T>) -> (T, Instant) {
-        let Self { listener, app, config, drain, .. } = self;
-        let (drain_timeout, mut connections) =
-            (config.drain_timeout, Connections::new(app, config, drain.clone()));
+        let Self {
+            listener,
+            app,
+            config,
+            drain,
+            ..
+        } = self;
+        let (drain_timeout, mut connections) = (
+            config.drain_timeout,
+            Connections::new(app, &config, drain.clone()),
+        );
         let stopped = select! {
             biased;
             stopped = stop => stopped,

@@ -1,7 +1,7 @@
 //! One supervised actor per WebSocket, speaking JSON-RPC 2.0.
 //!
-//! A socket has three bounded parts: the reader (`upgrade.rs`) takes messages in and pauses when the
-//! actor falls behind; the actor, here, decides what each message means and keeps its calls
+//! A socket has three bounded parts: the reader (`upgrade.rs`) takes messages in and pauses when
+//! the actor falls behind; the actor, here, decides what each message means and keeps its calls
 //! (`calls.rs`); the writer (`outbound.rs`) hands answers and events to the socket and closes it
 //! when the client is too slow. A malformed message costs that message.
 
@@ -104,13 +104,20 @@ impl Actor for Session {
         match notice {
             Notice::Received(Ok(request), _permit) => state.receive(request).await,
             Notice::Received(Err(malformed), _permit) => {
-                let Malformed { id, code, rejection } = malformed;
+                let Malformed {
+                    id,
+                    code,
+                    rejection,
+                } = malformed;
                 let frame = state.wire.failure(id.as_ref(), Some(code), &rejection);
                 state.send(Outbound::Frame(frame)).await;
             }
             Notice::Done(serial, forgotten) => {
                 let more = state.calls.done(serial);
-                forgotten.iter().chain(&more).for_each(|place| state.give_up(place));
+                forgotten
+                    .iter()
+                    .chain(&more)
+                    .for_each(|place| state.give_up(place));
             }
             Notice::Drain => state.draining = true,
         }
@@ -135,7 +142,8 @@ impl State {
                 forgotten.iter().for_each(|place| self.give_up(place));
                 if abandoned {
                     let why = "the client stopped waiting".into();
-                    self.refuse(Some(&target), &Refusal::UnknownOutcome(why).into()).await;
+                    self.refuse(Some(&target), &Refusal::UnknownOutcome(why).into())
+                        .await;
                 }
                 let outcome = BTreeMap::from([("cancelled", abandoned)]);
                 self.succeed(id.as_ref(), &outcome).await;
@@ -182,7 +190,13 @@ impl State {
         let number = self.next_place;
         self.next_place += 1;
         self.subscriptions.insert(topic.clone(), (number, handle));
-        Ok((Place { topic: topic.clone(), number }, registration))
+        Ok((
+            Place {
+                topic: topic.clone(),
+                number,
+            },
+            registration,
+        ))
     }
 
     /// Ends a subscription; says whether there was one.
@@ -193,14 +207,19 @@ impl State {
 
     /// Ends a subscription that did not come about, unless the topic was subscribed anew meanwhile.
     fn give_up(&mut self, place: &Place) {
-        if self.subscriptions.get(&place.topic).is_some_and(|(number, _)| *number == place.number) {
+        if self
+            .subscriptions
+            .get(&place.topic)
+            .is_some_and(|(number, _)| *number == place.number)
+        {
             self.forget(&place.topic);
         }
     }
 
     async fn succeed(&mut self, id: Option<&Id>, outcome: &(impl serde::Serialize + Sync)) {
         if let Some(id) = id {
-            self.send(Outbound::Frame(self.wire.success_of(id, outcome))).await;
+            self.send(Outbound::Frame(self.wire.success_of(id, outcome)))
+                .await;
         }
     }
 

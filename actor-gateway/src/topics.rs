@@ -66,9 +66,12 @@ pub(crate) async fn announce(
     data: &[u8],
 ) -> Result<Position, Refusal> {
     shared.open_topic(topic, TopicAccess::Publish)?;
-    shared.guard.permit(&caller.visitor, Operation::Publish { topic })?;
+    shared
+        .guard
+        .permit(&caller.visitor, Operation::Publish { topic })?;
     let refused = |why: String| Refusal::Decode(format!("the event: {why}").into());
-    let data = serde_json::from_slice::<&RawValue>(data).map_err(|error| refused(error.to_string()))?;
+    let data =
+        serde_json::from_slice::<&RawValue>(data).map_err(|error| refused(error.to_string()))?;
     if depth(data.get()) > DEPTH_MAX {
         return Err(refused(format!("it is nested more than {DEPTH_MAX} deep")));
     }
@@ -107,8 +110,14 @@ pub(crate) async fn open(
     since: Option<Position>,
 ) -> Result<Opened, Refusal> {
     shared.open_topic(topic, TopicAccess::Listen)?;
-    shared.guard.permit(&caller.visitor, Operation::Listen { topic })?;
-    request::within(CALL_TIMEOUT, Feed::open(caller.client.clone(), topic, since)).await
+    shared
+        .guard
+        .permit(&caller.visitor, Operation::Listen { topic })?;
+    request::within(
+        CALL_TIMEOUT,
+        Feed::open(caller.client.clone(), topic, since),
+    )
+    .await
 }
 
 /// Streams a topic's events, from `Last-Event-ID` or `?since=` on if given.
@@ -127,9 +136,14 @@ pub(crate) async fn listen(
     let drain = drain(&mut parts, &shared).await;
     let place = shared.sessions.stream(&drain)?;
     let opened = open(&shared, &caller, &topic, since).await?;
-    let retry = shared.sessions.reconnect_after(shared.client.hosting().rng());
-    let events = Sse::new(events(opened, drain, place, retry))
-        .keep_alive(KeepAlive::new().interval(shared.limits.keep_alive).text("keep-alive"));
+    let retry = shared
+        .sessions
+        .reconnect_after(shared.client.hosting().rng());
+    let events = Sse::new(events(opened, drain, place, retry)).keep_alive(
+        KeepAlive::new()
+            .interval(shared.limits.keep_alive)
+            .text("keep-alive"),
+    );
     let mut response = events.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -143,7 +157,11 @@ async fn since(parts: &mut Parts) -> Result<Option<Position>, Rejection> {
     if let Some(header) = parts.headers.get(LAST_EVENT_ID) {
         // A client that saw no event yet sends an empty id.
         let text = header.to_str().unwrap_or("?");
-        return if text.is_empty() { Ok(None) } else { position::read("Last-Event-ID", text).map(Some) };
+        return if text.is_empty() {
+            Ok(None)
+        } else {
+            position::read("Last-Event-ID", text).map(Some)
+        };
     }
     let asked = request::query(parts).await?.since;
     asked.map(|text| position::read("since", &text)).transpose()
@@ -221,5 +239,7 @@ fn first_event(opened: &Opened) -> Event {
 fn to_event(event: &TopicEvent) -> Event {
     // In JSON a raw line end can only stand between tokens: a space there means the same.
     let data = String::from_utf8_lossy(&event.data).replace(['\r', '\n'], " ");
-    Event::default().id(position::write(event.position)).data(data)
+    Event::default()
+        .id(position::write(event.position))
+        .data(data)
 }

@@ -19,7 +19,10 @@ async fn status(router: &Router, request: Builder) -> u16 {
 
 fn from(peer: &str, host: &str) -> Builder {
     let peer: SocketAddr = peer.parse().expect("an address");
-    Request::builder().uri("/admin/api/nodes").header("host", host).extension(ConnectInfo(peer))
+    Request::builder()
+        .uri("/admin/api/nodes")
+        .header("host", host)
+        .extension(ConnectInfo(peer))
 }
 
 #[tokio::test]
@@ -27,13 +30,31 @@ async fn without_a_token_only_this_machine_is_let_in() {
     let stage = Stage::new().await;
     let router = stage.router();
 
-    assert_eq!(status(&router, from("127.0.0.1:9", "localhost:8080")).await, 200);
+    assert_eq!(
+        status(&router, from("127.0.0.1:9", "localhost:8080")).await,
+        200
+    );
     assert_eq!(status(&router, from("[::1]:9", "[::1]:8080")).await, 200);
-    assert_eq!(status(&router, from("[::ffff:127.0.0.1]:9", "127.0.0.1")).await, 200);
+    assert_eq!(
+        status(&router, from("[::ffff:127.0.0.1]:9", "127.0.0.1")).await,
+        200
+    );
     assert_eq!(status(&router, from("192.0.2.1:9", "localhost")).await, 403);
-    assert_eq!(status(&router, from("127.0.0.1:9", "evil.example")).await, 403);
-    assert_eq!(status(&router, from("127.0.0.1:9", "localhost.evil.example")).await, 403);
-    for name in ["x-forwarded-for", "X-Forwarded-Host", "forwarded", "x-real-ip", "via"] {
+    assert_eq!(
+        status(&router, from("127.0.0.1:9", "evil.example")).await,
+        403
+    );
+    assert_eq!(
+        status(&router, from("127.0.0.1:9", "localhost.evil.example")).await,
+        403
+    );
+    for name in [
+        "x-forwarded-for",
+        "X-Forwarded-Host",
+        "forwarded",
+        "x-real-ip",
+        "via",
+    ] {
         let request = from("127.0.0.1:9", "localhost").header(name, "127.0.0.1");
         assert_eq!(status(&router, request).await, 403, "{name}");
     }
@@ -49,16 +70,28 @@ async fn other_sites_pages_cannot_press_buttons() {
         kit::request("POST", "/admin/api/dead-letters/1/discard").header(name, value)
     };
 
-    assert_eq!(status(&router, press("origin", "http://evil.example")).await, 403);
+    assert_eq!(
+        status(&router, press("origin", "http://evil.example")).await,
+        403
+    );
     assert_eq!(status(&router, press("origin", "null")).await, 403);
-    assert_eq!(status(&router, press("sec-fetch-site", "cross-site")).await, 403);
-    assert_eq!(status(&router, press("origin", "http://localhost:8080")).await, 404);
+    assert_eq!(
+        status(&router, press("sec-fetch-site", "cross-site")).await,
+        403
+    );
+    assert_eq!(
+        status(&router, press("origin", "http://localhost:8080")).await,
+        404
+    );
 }
 
 #[tokio::test]
 async fn with_a_token_only_the_token_opens_the_json() {
     let stage = Stage::new().await;
-    let router = stage.gateway().admin_token(Some("open sesame".to_owned())).router();
+    let router = stage
+        .gateway()
+        .admin_token(Some("open sesame".to_owned()))
+        .router();
     let with = |authorization: &'static str| {
         from("192.0.2.1:9", "shop.example").header("authorization", authorization)
     };
@@ -67,7 +100,9 @@ async fn with_a_token_only_the_token_opens_the_json() {
     assert_eq!(status(&router, with("Bearer open")).await, 401);
     assert_eq!(status(&router, with("Basic open sesame")).await, 401);
     assert_eq!(status(&router, from("127.0.0.1:9", "localhost")).await, 401);
-    let page = Request::builder().uri("/admin").header("host", "shop.example");
+    let page = Request::builder()
+        .uri("/admin")
+        .header("host", "shop.example");
     assert_eq!(status(&router, page).await, 200);
 }
 
@@ -75,12 +110,23 @@ async fn with_a_token_only_the_token_opens_the_json() {
 async fn the_page_and_its_files_are_part_of_the_program() {
     let stage = Stage::new().await;
     let router = stage.router();
-    for file in ["", "/", "/style.css", "/app.js", "/api.js", "/dom.js", "/panels.js", "/icon.svg"] {
+    for file in [
+        "",
+        "/",
+        "/style.css",
+        "/app.js",
+        "/api.js",
+        "/dom.js",
+        "/panels.js",
+        "/icon.svg",
+    ] {
         let request = kit::request("GET", &format!("/admin{file}"));
         let response = kit::send(&router, request.body(Body::empty()).expect("a request")).await;
 
         assert_eq!(response.status(), StatusCode::OK, "{file}");
-        let policy = response.headers()["content-security-policy"].to_str().expect("text");
+        let policy = response.headers()["content-security-policy"]
+            .to_str()
+            .expect("text");
         assert!(policy.contains("default-src 'none'"));
         assert!(!kit::body(response).await.is_empty(), "{file}");
     }
@@ -104,9 +150,16 @@ async fn nodes_shards_kinds_and_topics_are_listed() {
     assert_eq!(shards["shards"].as_array().map(Vec::len), Some(512));
 
     let (_, kinds) = get(&router, "/admin/api/entities").await;
-    let stock = kinds["kinds"].as_array().expect("kinds").iter().find(|kind| kind["kind"] == "stock");
+    let stock = kinds["kinds"]
+        .as_array()
+        .expect("kinds")
+        .iter()
+        .find(|kind| kind["kind"] == "stock");
     let stock = stock.expect("stock is hosted");
-    assert_eq!((&stock["role"], &stock["resident"]), (&json!("durable_entity"), &json!(1)));
+    assert_eq!(
+        (&stock["role"], &stock["resident"]),
+        (&json!("durable_entity"), &json!(1))
+    );
     assert_eq!(stock["calls"]["ok"], 1);
 
     let (_, entities) = get(&router, "/admin/api/entities?kind=stock").await;
@@ -116,13 +169,23 @@ async fn nodes_shards_kinds_and_topics_are_listed() {
     assert_eq!(tree["shards"][0]["entities"][0]["id"], "tea");
 
     let (_, topics) = get(&router, "/admin/api/topics").await;
-    assert_eq!((&topics["topics"][0]["topic"], &topics["topics"][0]["offset"]), (&json!("orders"), &json!(2)));
+    assert_eq!(
+        (
+            &topics["topics"][0]["topic"],
+            &topics["topics"][0]["offset"]
+        ),
+        (&json!("orders"), &json!(2))
+    );
 
     for list in ["sagas", "jobs", "dead-letters"] {
         let (status, _) = get(&router, &format!("/admin/api/{list}")).await;
         assert_eq!(status, StatusCode::OK, "{list}");
     }
-    assert_problem(&get(&router, "/admin/api/entities?limit=many").await, 400, "decode");
+    assert_problem(
+        &get(&router, "/admin/api/entities?limit=many").await,
+        400,
+        "decode",
+    );
 }
 
 #[tokio::test]
@@ -144,5 +207,8 @@ async fn a_dead_letter_that_is_gone_is_404() {
     let path = "/admin/api/dead-letters/x/replay";
     assert_problem(&post(&stage.router(), path, "").await, 400, "decode");
     let (_, letters): (_, Value) = get(&stage.router(), "/admin/api/dead-letters").await;
-    assert_eq!(letters, json!({"count": 0, "dead_letters": [], "next": null}));
+    assert_eq!(
+        letters,
+        json!({"count": 0, "dead_letters": [], "next": null})
+    );
 }

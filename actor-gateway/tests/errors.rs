@@ -29,7 +29,12 @@ async fn a_call_answers_with_the_handlers_value() {
 async fn a_handlers_own_error_is_422_and_whole() {
     let stage = Stage::new().await;
 
-    let answer = post(&stage.router(), "/entities/stock/tea/take", r#"{"quantity":3}"#).await;
+    let answer = post(
+        &stage.router(),
+        "/entities/stock/tea/take",
+        r#"{"quantity":3}"#,
+    )
+    .await;
 
     assert_problem(&answer, 422, "rejected");
     assert_eq!(answer.1["error"], json!({"message": "sold out", "left": 0}));
@@ -41,7 +46,13 @@ async fn what_cannot_be_read_is_400_and_named() {
     let stage = Stage::new().await;
     let router = stage.router();
     let bodies = [
-        "{", "[1]", r#"{"quantity":"many"}"#, r#"{"quantity":-1}"#, r#"{"amount":1}"#, "{}", "",
+        "{",
+        "[1]",
+        r#"{"quantity":"many"}"#,
+        r#"{"quantity":-1}"#,
+        r#"{"amount":1}"#,
+        "{}",
+        "",
         r#"{"quantity":1,"more":2}"#,
     ];
     for body in bodies {
@@ -54,7 +65,11 @@ async fn what_cannot_be_read_is_400_and_named() {
     let answer = post(&router, "/entities/stock/%ff/level", "{}").await;
     assert_problem(&answer, 400, "decode");
     let long = "x".repeat(600);
-    assert_problem(&post(&router, &format!("/entities/stock/{long}/level"), "{}").await, 400, "decode");
+    assert_problem(
+        &post(&router, &format!("/entities/stock/{long}/level"), "{}").await,
+        400,
+        "decode",
+    );
 }
 
 #[tokio::test]
@@ -62,7 +77,11 @@ async fn what_is_not_there_and_what_is_not_exposed_look_the_same() {
     let stage = Stage::new().await;
     let router = stage.router();
 
-    for path in ["/entities/nothing/a/b", "/entities/hidden/a/secret", "/entities/stock/a/dance"] {
+    for path in [
+        "/entities/nothing/a/b",
+        "/entities/hidden/a/secret",
+        "/entities/stock/a/dance",
+    ] {
         assert_problem(&post(&router, path, "{}").await, 404, "not_hosted");
     }
     let (_, absent) = post(&router, "/entities/nothing/a/secret", "{}").await;
@@ -77,8 +96,14 @@ async fn an_oversize_body_is_413() {
     let router = stage.router();
     let body = format!(r#"{{"quantity":1,"x":"{}"}}"#, "y".repeat(1024 * 1024));
 
-    assert_problem(&post(&router, "/entities/stock/tea/restock", &body).await, 413, "too_large");
-    assert_problem(&post(&router, "/entities/stock/tea/bloat", "{}").await, 413, "too_large");
+    assert_problem(
+        &post(&router, "/entities/stock/tea/restock", &body).await,
+        413,
+        "too_large",
+    );
+    let request = kit::request("POST", "/entities/stock/tea/bloat").header("idempotency-key", "k");
+    let response = kit::send(&router, request.body(Body::empty()).expect("a request")).await;
+    assert_problem(&kit::json(response).await, 413, "too_large");
 }
 
 #[tokio::test]
@@ -89,7 +114,9 @@ async fn a_body_of_another_type_is_415() {
         if let Some(content_type) = content_type {
             request = request.header("content-type", content_type);
         }
-        let request = request.body(Body::from(r#"{"quantity":1}"#)).expect("a request");
+        let request = request
+            .body(Body::from(r#"{"quantity":1}"#))
+            .expect("a request");
 
         let answer = kit::json(kit::send(&stage.router(), request).await).await;
 
@@ -101,7 +128,11 @@ async fn a_body_of_another_type_is_415() {
 async fn a_wrong_method_is_405() {
     let stage = Stage::new().await;
 
-    assert_problem(&get(&stage.router(), "/entities/stock/tea/level").await, 405, "not_hosted");
+    assert_problem(
+        &get(&stage.router(), "/entities/stock/tea/level").await,
+        405,
+        "not_hosted",
+    );
 }
 
 #[tokio::test]
@@ -109,7 +140,11 @@ async fn a_crash_is_500_and_the_entity_goes_on() {
     let stage = Stage::new().await;
     let router = stage.router();
 
-    assert_problem(&post(&router, "/entities/stock/tea/explode", "{}").await, 500, "crashed");
+    assert_problem(
+        &post(&router, "/entities/stock/tea/explode", "{}").await,
+        500,
+        "crashed",
+    );
     let after = post(&router, "/entities/stock/tea/restock", r#"{"quantity":1}"#).await;
     assert_eq!(after, (StatusCode::OK, json!(1)));
 }
@@ -164,16 +199,19 @@ async fn a_preference_sets_the_deadline_too() {
         .body(Body::empty())
         .expect("a request");
 
-    assert_problem(&kit::json(kit::send(&stage.router(), request).await).await, 504, "timeout");
+    assert_problem(
+        &kit::json(kit::send(&stage.router(), request).await).await,
+        504,
+        "timeout",
+    );
 }
 
 #[tokio::test]
 async fn a_full_mailbox_is_429_with_a_time_to_retry() {
     let stage = Stage::new().await;
     let router = stage.router();
-    let casts = [0, 1].map(|_| {
-        kit::request("POST", "/entities/log/a/wait").header("prefer", "respond-async")
-    });
+    let casts = [0, 1]
+        .map(|_| kit::request("POST", "/entities/log/a/wait").header("prefer", "respond-async"));
     for cast in casts {
         let response = kit::send(&router, cast.body(Body::empty()).expect("a request")).await;
         assert_eq!(response.status(), StatusCode::ACCEPTED);
@@ -203,13 +241,18 @@ struct Doorman;
 
 impl Guard for Doorman {
     fn admit<'a>(&'a self, request: &'a Parts) -> BoxFuture<'a, Result<Visitor, Refusal>> {
-        let name = request.headers.get("x-name").and_then(|name| name.to_str().ok());
+        let name = request
+            .headers
+            .get("x-name")
+            .and_then(|name| name.to_str().ok());
         Box::pin(async move { name.map(Visitor::named).ok_or(Refusal::Unauthorized) })
     }
 
     fn permit(&self, _: &Visitor, operation: Operation<'_>) -> Result<(), Refusal> {
         match operation {
-            Operation::Call { method: "restock", .. } => Err(Refusal::Forbidden),
+            Operation::Call {
+                method: "restock", ..
+            } => Err(Refusal::Forbidden),
             _ => Ok(()),
         }
     }
@@ -224,16 +267,31 @@ async fn the_guard_sees_every_request_first() {
         if let Some(name) = name {
             request = request.header("x-name", name);
         }
-        let request = request.body(Body::from(r#"{"quantity":1}"#)).expect("a request");
+        let request = request
+            .body(Body::from(r#"{"quantity":1}"#))
+            .expect("a request");
         let router = router.clone();
         async move { kit::json(kit::send(&router, request).await).await }
     };
 
-    for path in ["/entities/stock/a/restock", "/entities/nothing/a/b", "/sagas/a/b", "/topics/talk"] {
+    for path in [
+        "/entities/stock/a/restock",
+        "/entities/nothing/a/b",
+        "/sagas/a/b",
+        "/topics/talk",
+    ] {
         assert_problem(&asked(path, None).await, 401, "unauthorized");
     }
-    assert_problem(&asked("/entities/stock/a/restock", Some("mo")).await, 403, "forbidden");
-    assert_problem(&asked("/entities/stock/a/take", Some("mo")).await, 422, "rejected");
+    assert_problem(
+        &asked("/entities/stock/a/restock", Some("mo")).await,
+        403,
+        "forbidden",
+    );
+    assert_problem(
+        &asked("/entities/stock/a/take", Some("mo")).await,
+        422,
+        "rejected",
+    );
     assert_eq!(get(&router, "/health/live").await.0, StatusCode::OK);
 }
 
@@ -242,10 +300,16 @@ async fn a_request_carries_its_id_back() {
     let stage = Stage::new().await;
     let ask = |id: &'static str| {
         let request = kit::request("POST", "/entities/stock/a/level").header("x-request-id", id);
-        let (request, router) = (request.body(Body::empty()).expect("a request"), stage.router());
+        let (request, router) = (
+            request.body(Body::empty()).expect("a request"),
+            stage.router(),
+        );
         async move {
             let response = kit::send(&router, request).await;
-            response.headers()["x-request-id"].to_str().expect("text").to_owned()
+            response.headers()["x-request-id"]
+                .to_str()
+                .expect("text")
+                .to_owned()
         }
     };
 

@@ -47,7 +47,10 @@ impl Stock {
     pub fn take(&mut self, quantity: u32) -> Result<i64, SoldOut> {
         let left = self.level - i64::from(quantity);
         if left < 0 {
-            return Err(SoldOut { message: "sold out".to_owned(), left: self.level });
+            return Err(SoldOut {
+                message: "sold out".to_owned(),
+                left: self.level,
+            });
         }
         self.level = left;
         Ok(left)
@@ -130,7 +133,10 @@ pub(crate) struct Placed {
 
 impl Placed {
     pub(crate) fn number(order: u64) -> Self {
-        Self { order, padding: String::new() }
+        Self {
+            order,
+            padding: String::new(),
+        }
     }
 }
 
@@ -174,7 +180,8 @@ impl Stage {
     pub(crate) async fn serve(&self, limits: Limits) -> Served {
         let mut config = ServeConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)));
         config.drain_timeout = Duration::from_secs(10);
-        self.serve_with(config, self.gateway().limits(limits).router()).await
+        self.serve_with(config, self.gateway().limits(limits).router())
+            .await
     }
 
     pub(crate) async fn serve_with(&self, config: ServeConfig, app: Router) -> Served {
@@ -187,7 +194,11 @@ impl Stage {
         let ended = tokio::spawn(async move {
             server.run(stop).await;
         });
-        Served { address, drain, ended }
+        Served {
+            address,
+            drain,
+            ended,
+        }
     }
 }
 
@@ -234,7 +245,10 @@ pub(crate) async fn send(router: &Router, request: Request<Body>) -> Response {
 pub(crate) async fn json(response: Response) -> (StatusCode, Value) {
     let status = response.status();
     let bytes = body(response).await;
-    (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    (
+        status,
+        serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+    )
 }
 
 pub(crate) async fn body(response: Response) -> Vec<u8> {
@@ -245,11 +259,27 @@ pub(crate) async fn body(response: Response) -> Vec<u8> {
 /// Posts JSON.
 pub(crate) async fn post(router: &Router, path: &str, text: &str) -> (StatusCode, Value) {
     let request = request("POST", path).header("content-type", "application/json");
-    json(send(router, request.body(Body::from(text.to_owned())).expect("a request")).await).await
+    json(
+        send(
+            router,
+            request
+                .body(Body::from(text.to_owned()))
+                .expect("a request"),
+        )
+        .await,
+    )
+    .await
 }
 
 pub(crate) async fn get(router: &Router, path: &str) -> (StatusCode, Value) {
-    json(send(router, request("GET", path).body(Body::empty()).expect("a request")).await).await
+    json(
+        send(
+            router,
+            request("GET", path).body(Body::empty()).expect("a request"),
+        )
+        .await,
+    )
+    .await
 }
 
 /// Checks that an answer is a problem of this kind.
@@ -261,4 +291,3 @@ pub(crate) fn assert_problem((status, problem): &(StatusCode, Value), expected: 
         assert!(problem[field].is_string(), "{field} of {problem}");
     }
 }
-

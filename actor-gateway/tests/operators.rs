@@ -12,12 +12,19 @@ async fn a_ready_node_says_so_and_a_draining_one_does_not() {
     let router = stage.router();
     for probe in ["live", "startup", "ready"] {
         let (status, report) = get(&router, &format!("/health/{probe}")).await;
-        assert_eq!((status, &report["status"]), (StatusCode::OK, &"ok".into()), "{report}");
+        assert_eq!(
+            (status, &report["status"]),
+            (StatusCode::OK, &"ok".into()),
+            "{report}"
+        );
     }
 
     stage.node.drain().await;
 
-    assert_eq!(get(&router, "/health/ready").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        get(&router, "/health/ready").await.0,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
     assert_eq!(get(&router, "/health/startup").await.0, StatusCode::OK);
     assert_eq!(get(&router, "/health/live").await.0, StatusCode::OK);
 }
@@ -28,7 +35,9 @@ async fn metrics_count_calls_and_always_say_what_is_stuck() {
     let router = stage.router();
     post(&router, "/entities/stock/tea/restock", r#"{"quantity":1}"#).await;
 
-    let request = kit::request("GET", "/metrics").body(Body::empty()).expect("a request");
+    let request = kit::request("GET", "/metrics")
+        .body(Body::empty())
+        .expect("a request");
     let text = kit::body(kit::send(&router, request).await).await;
 
     let text = String::from_utf8(text).expect("text");
@@ -44,7 +53,10 @@ async fn a_histogram_has_buckets() {
     let stage = Stage::new().await;
     let router = stage.router();
     let soon = stage.node.client().entity::<kit::Stock>("tea");
-    soon.restock(1).after(Duration::from_millis(1)).await.expect("stored");
+    soon.restock(1)
+        .after(Duration::from_millis(1))
+        .await
+        .expect("stored");
     let level = async {
         while soon.level().await != Ok(1) {
             tokio::task::yield_now().await;
@@ -52,8 +64,13 @@ async fn a_histogram_has_buckets() {
     };
     kit::soon("the timer", level).await;
 
-    let request = kit::request("GET", "/metrics").body(Body::empty()).expect("a request");
+    let request = kit::request("GET", "/metrics")
+        .body(Body::empty())
+        .expect("a request");
     let text = String::from_utf8(kit::body(kit::send(&router, request).await).await).expect("text");
 
-    assert!(text.contains("actor_timer_lateness_bucket{le=\"0.01\"}"), "{text}");
+    assert!(
+        text.contains("actor_timer_lateness_bucket{le=\"0.01\"}"),
+        "{text}"
+    );
 }

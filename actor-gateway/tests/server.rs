@@ -23,9 +23,15 @@ async fn raw(address: SocketAddr, request: &str) -> String {
 }
 
 fn problem(answer: &str) -> (u16, Value) {
-    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = answer
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
     let body = answer.split_once("\r\n\r\n").map_or("", |parts| parts.1);
-    (status.unwrap_or(0), serde_json::from_str(body).unwrap_or(Value::Null))
+    (
+        status.unwrap_or(0),
+        serde_json::from_str(body).unwrap_or(Value::Null),
+    )
 }
 
 #[tokio::test]
@@ -36,7 +42,11 @@ async fn an_unknown_path_is_a_problem() {
     let request = "GET /nowhere HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     let (status, problem) = problem(&raw(served.address, request).await);
 
-    assert_eq!((status, &problem["kind"]), (404, &"not_hosted".into()), "{problem}");
+    assert_eq!(
+        (status, &problem["kind"]),
+        (404, &"not_hosted".into()),
+        "{problem}"
+    );
 }
 
 #[tokio::test]
@@ -82,9 +92,16 @@ async fn a_drain_finishes_requests_in_flight_and_refuses_new_ones() {
     let stage = Stage::new().await;
     let served = stage.serve(Limits::default()).await;
     let address = served.address;
-    let request = "POST /entities/log/a/wait HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n";
+    let request =
+        "POST /entities/log/a/wait HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n";
     let in_flight = tokio::spawn(async move { raw(address, request).await });
-    let log = stage.node.client().hosting().hosted("log").expect("hosted").clone();
+    let log = stage
+        .node
+        .client()
+        .hosting()
+        .hosted("log")
+        .expect("hosted")
+        .clone();
     crate::kit::until("the call to run", || log.stats().mailbox_depth == 1).await;
 
     served.drain.begin();
@@ -119,7 +136,8 @@ async fn an_admins_drain_stops_the_server() {
     let node = stage.node.name();
 
     let request = format!(
-        "POST /admin/api/nodes/{node}/drain HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n"
+        "POST /admin/api/nodes/{node}/drain HTTP/1.1\r\n\
+         host: localhost\r\ncontent-length: 0\r\n\r\n"
     );
     let answer = raw(served.address, &request).await;
 
@@ -132,9 +150,14 @@ async fn a_taken_port_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address");
 
-    let error = Server::bind(ServeConfig::new(address), Router::new()).await.expect_err("taken");
+    let error = Server::bind(ServeConfig::new(address), Router::new())
+        .await
+        .expect_err("taken");
 
     assert_eq!(error.exit_code(), 2);
     let text = error.to_string();
-    assert!(text.contains("ACTOR_HTTP_LISTEN") && text.contains(&address.to_string()), "{text}");
+    assert!(
+        text.contains("ACTOR_HTTP_LISTEN") && text.contains(&address.to_string()),
+        "{text}"
+    );
 }

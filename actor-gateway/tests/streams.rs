@@ -29,7 +29,10 @@ impl Events {
         let response = kit::send(router, request.body(Body::empty()).expect("a request")).await;
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Self { bytes: response.into_body().into_data_stream(), text: String::new() }
+        Self {
+            bytes: response.into_body().into_data_stream(),
+            text: String::new(),
+        }
     }
 
     /// Returns the next block that is not only a comment.
@@ -53,14 +56,18 @@ impl Events {
                 continue;
             }
             let chunk = kit::soon("an event", self.bytes.next()).await?;
-            self.text.push_str(&String::from_utf8_lossy(&chunk.expect("bytes")));
+            self.text
+                .push_str(&String::from_utf8_lossy(&chunk.expect("bytes")));
         }
     }
 
     async fn order(&mut self) -> (String, u64) {
         let sent = self.next().await.expect("an event");
         let data: Value = serde_json::from_str(&sent.data.expect("data")).expect("JSON");
-        (sent.id.expect("an id"), data["order"].as_u64().expect("a number"))
+        (
+            sent.id.expect("an id"),
+            data["order"].as_u64().expect("a number"),
+        )
     }
 }
 
@@ -154,7 +161,10 @@ async fn publishing_returns_the_position() {
     let (status, first) = post(&router, "/topics/talk", r#"{"hello":1}"#).await;
     let (_, second) = post(&router, "/topics/talk", "2").await;
 
-    assert_eq!((status, &first["offset"], &second["offset"]), (StatusCode::OK, &1.into(), &2.into()));
+    assert_eq!(
+        (status, &first["offset"], &second["offset"]),
+        (StatusCode::OK, &1.into(), &2.into())
+    );
     assert_eq!(first["epoch"], second["epoch"]);
     let epoch = first["epoch"].as_u64().expect("a number");
     assert!(epoch < 1 << 53, "a browser cannot hold {epoch}");
@@ -165,8 +175,16 @@ async fn only_open_topics_are_reachable_and_only_as_far_as_they_are_open() {
     let stage = Stage::new().await;
     let router = stage.router();
 
-    assert_problem(&post(&router, "/topics/orders", "{}").await, 403, "forbidden");
-    assert_problem(&post(&router, "/topics/secret", "{}").await, 404, "not_hosted");
+    assert_problem(
+        &post(&router, "/topics/orders", "{}").await,
+        403,
+        "forbidden",
+    );
+    assert_problem(
+        &post(&router, "/topics/secret", "{}").await,
+        404,
+        "not_hosted",
+    );
     assert_problem(&get(&router, "/topics/secret").await, 404, "not_hosted");
     assert_problem(&get(&router, "/topics/Not%20One").await, 400, "decode");
     assert_problem(&post(&router, "/topics/talk", "{").await, 400, "decode");

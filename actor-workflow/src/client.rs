@@ -11,28 +11,34 @@ use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
 use crate::{overview::Overview, saga::State, workflow::Workflow};
 
-/// What a [`Client`] can do with sagas.
-pub trait SagaClient {
+/// What a [`Client`] can do with sagas, and so everything that has one, a simulation too.
+pub trait SagaClient: AsRef<Client> {
     /// Returns the run `id` of workflow `W`. Nothing is sent until a method of it is awaited.
-    fn saga<W: Workflow>(&self, id: impl fmt::Display) -> SagaRef<W>;
-
-    /// Returns the operators' view of all runs.
-    fn sagas(&self) -> Overview;
-}
-
-impl SagaClient for Client {
     fn saga<W: Workflow>(&self, id: impl fmt::Display) -> SagaRef<W> {
         SagaRef {
-            client: self.clone(),
+            client: self.as_ref().clone(),
             id: EntityId::new(id),
             of: PhantomData,
         }
     }
 
+    /// Starts the run `id` of workflow `W`, as [`SagaRef::start`].
+    fn start<W: Workflow>(
+        &self,
+        id: impl fmt::Display,
+        input: W,
+    ) -> impl Future<Output = Result<SagaRef<W>, Refusal>> + Send {
+        let run = self.saga::<W>(id);
+        async move { run.start(input).await }
+    }
+
+    /// Returns the operators' view of all runs.
     fn sagas(&self) -> Overview {
-        Overview::new(self.clone())
+        Overview::new(self.as_ref().clone())
     }
 }
+
+impl<C: AsRef<Client>> SagaClient for C {}
 
 /// A run of workflow `W`, reachable; it need not exist.
 pub struct SagaRef<W> {

@@ -90,6 +90,23 @@ async fn a_lost_shard_leaves_the_rest_of_its_batch_alone() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_shard_given_up_here_is_not_written() -> Result<()> {
+    for_each_backend(async |backend| {
+        let bed = Bed::new(backend).await?;
+        let (cart, epoch) = (bed.cart("c-1"), bed.epoch(bed.cart("c-1").shard));
+        bed.shards.revoke(cart.shard);
+
+        let writes = vec![state(&cart, 1, "x")];
+        let verdict = bed.submit_under(cart.shard, epoch, bed.activation(), writes);
+
+        assert!(matches!(verdict.await?, Verdict::Fenced));
+        assert_eq!(version(&bed, &cart).await?, 0);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn an_unclear_commit_raises_the_epoch() -> Result<()> {
     for_each_backend(async |backend| {
         let bed = Bed::new(backend).await?;

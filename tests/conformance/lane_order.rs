@@ -42,10 +42,12 @@ async fn several_states_of_one_entity_are_one_row_of_one_commit() -> Result<()> 
     for_each_backend(async |backend| {
         let bed = Bed::new(backend).await?;
         let (cart, activation) = (bed.cart("c-1"), bed.activation());
+        let born = bed.commit(cart.shard, vec![state(&cart, 1, "1")]).await;
+        assert!(born.is_committed());
         let gate = bed.fault.hold("commit");
         let other = bed.cart("c-2");
         let first = bed.submit(other.shard, bed.activation(), vec![state(&other, 1, "x")]);
-        bed.fault.reached("commit", 1).await;
+        bed.fault.reached("commit", 2).await;
         let submit = |n: u64| {
             let writes = vec![
                 state(&cart, n, &n.to_string()),
@@ -53,7 +55,7 @@ async fn several_states_of_one_entity_are_one_row_of_one_commit() -> Result<()> 
             ];
             bed.submit(cart.shard, activation, writes)
         };
-        let verdicts: Vec<_> = (1..=5).map(submit).collect();
+        let verdicts: Vec<_> = (2..=6).map(submit).collect();
 
         drop(gate);
         first.await?;
@@ -62,8 +64,8 @@ async fn several_states_of_one_entity_are_one_row_of_one_commit() -> Result<()> 
             assert!(verdict.await?.is_committed());
         }
         let row = load(&bed, &cart).await?.expect("stored");
-        assert_eq!((row.version, row.state), (5, b"5".to_vec()));
-        assert_eq!(bed.fault.begun("commit"), 2);
+        assert_eq!((row.version, row.state), (6, b"6".to_vec()));
+        assert_eq!(bed.fault.begun("commit"), 3);
         Ok(())
     })
     .await

@@ -36,6 +36,19 @@ impl Counter {
             .expect("it becomes part of the commit");
         self.count
     }
+
+    /// Adds after a while.
+    pub async fn add_slowly(&mut self, amount: u64, ms: u64, ctx: &mut Ctx<Self>) -> u64 {
+        ctx.hosting().clock().sleep(Duration::from_millis(ms)).await;
+        self.count += amount;
+        self.count
+    }
+
+    /// Asks another counter for its sum.
+    pub async fn ask(&self, other: String, ctx: &mut Ctx<Self>) -> u64 {
+        let sum = ctx.entity::<Counter>(other).count().await;
+        sum.expect("the other counter answers")
+    }
 }
 
 /// Wakes itself later, and keeps when it was woken.
@@ -79,4 +92,25 @@ impl Tally {
         self.count += amount;
         self.count
     }
+
+    /// Does nothing for a while.
+    pub async fn wait(&self, ms: u64, ctx: &mut Ctx<Self>) {
+        ctx.hosting().clock().sleep(Duration::from_millis(ms)).await;
+    }
 }
+
+#[handlers]
+impl Greeter {
+    /// Greets with the node's greeting.
+    pub fn greet(&self, whom: String, ctx: &mut Ctx<Self>) -> String {
+        format!("{}, {whom}", ctx.resource::<Greeting>().0)
+    }
+}
+
+/// Greets.
+#[derive(Debug, Default, Entity)]
+pub(crate) struct Greeter;
+
+/// What nodes greet with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Greeting(pub(crate) &'static str);

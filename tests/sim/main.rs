@@ -1,8 +1,10 @@
 //! Whole clusters on virtual time: what must hold whatever fails.
 
 mod kinds;
+mod sagas;
 
 mod basics;
+mod cluster;
 mod crashes;
 mod determinism;
 mod timers;

@@ -1,7 +1,7 @@
 //! Keeps the lease and balances the shards of one life of a node.
 //!
-//! Two tasks, so that a slow balance never delays a renewal. Not used where an operating system lock
-//! stands for the node's life.
+//! Two tasks, so that a slow balance never delays a renewal. Not used where an operating system
+//! lock stands for the node's life.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -293,10 +293,6 @@ pub fn parse_or_exit<P: Parser + HasSettings>() -> P {
 }
 
 /// Prints why the program cannot go on, and ends it.
-#[expect(
-    clippy::print_stderr,
-    reason = "the program ends here, perhaps before logging began"
-)]
 pub(crate) fn exit(error: &dyn fmt::Display, code: i32) -> ! {
     eprintln!("error: {error}");
     std::process::exit(code);

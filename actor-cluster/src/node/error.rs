@@ -88,7 +88,7 @@ impl From<LockError> for StartError {
             LockError::Held { .. } => StartErrorKind::Held,
             _ => StartErrorKind::Store,
         };
-        Self::new(kind, &error.to_string(), error)
+        Self::new(kind, error.to_string(), error)
     }
 }
 
@@ -98,7 +98,7 @@ impl From<StoreError> for StartError {
             StoreErrorKind::Incompatible => StartErrorKind::Setting,
             _ => StartErrorKind::Store,
         };
-        Self::new(kind, &error.to_string(), error)
+        Self::new(kind, error.to_string(), error)
     }
 }
 

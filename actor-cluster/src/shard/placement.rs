@@ -45,8 +45,8 @@ pub fn assign(count: u32, live: &BTreeMap<NodeId, Incarnation>) -> Vec<NodeId> {
     owners
 }
 
-/// Returns what node `me` should do, given the live nodes with their present lives, and the owner in
-/// each shard's row.
+/// Returns what node `me` should do, given the live nodes with their present lives, and the owner
+/// in each shard's row.
 pub fn moves(me: &NodeId, live: &BTreeMap<NodeId, Incarnation>, rows: &[Option<Owner>]) -> Moves {
     let count = u32::try_from(rows.len()).expect("the number of shards is a u32");
     let mut moves = Moves::default();

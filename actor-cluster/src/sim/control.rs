@@ -35,6 +35,12 @@ pub struct Sim {
     pub(super) store: Store,
 }
 
+impl AsRef<Client> for Sim {
+    fn as_ref(&self) -> &Client {
+        &self.client
+    }
+}
+
 impl Sim {
     /// Returns a client outside of all nodes. Its calls cross a network with latency to whichever
     /// node owns the entity; they wait while there is none, until their deadline.
@@ -78,8 +84,8 @@ impl Sim {
         self.shared.nodes()
     }
 
-    /// Gives all nodes a value that handlers reach with `ctx.resource()`. Nodes that started already
-    /// do not see it: call it before the test's first `await`.
+    /// Gives all nodes a value that handlers reach with `ctx.resource()`. Nodes that started
+    /// already do not see it: call it before the test's first `await`.
     pub fn provide<T: Any + Send + Sync>(&self, value: T) {
         let mut resources = self
             .shared
@@ -96,8 +102,8 @@ impl Sim {
         self.shared.command(Command::Crash(node));
     }
 
-    /// Crashes the node that next passes the point `name`: for a saga's step, when its effect is done
-    /// and not journaled yet. The node starts again by itself after about a second.
+    /// Crashes the node that next passes the point `name`: for a saga's step, when its effect is
+    /// done and not journaled yet. The node starts again by itself after about a second.
     pub fn crash_after(&self, name: &str) {
         self.shared.crash_at(name);
     }
@@ -192,8 +198,8 @@ impl Sim {
         }
     }
 
-    /// Returns the world's database, for looking into it. Its calls take no virtual time and meet no
-    /// faults.
+    /// Returns the world's database, for looking into it. Its calls take no virtual time and meet
+    /// no faults.
     pub fn store(&self) -> &Store {
         &self.store
     }

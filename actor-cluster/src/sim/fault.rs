@@ -68,7 +68,8 @@ impl Fault {
         Self::of(Effect::CrashAfter)
     }
 
-    /// Hits only calls with this label, as it stands in the trace: `commit` for what entities store.
+    /// Hits only calls with this label, as it stands in the trace: `commit` for what entities
+    /// store.
     pub fn only(mut self, label: &'static str) -> Self {
         self.label = Some(label);
         self

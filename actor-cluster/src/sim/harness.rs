@@ -68,10 +68,6 @@ pub fn finish(outcome: impl Ended) -> Result<(), String> {
 ///
 /// # Panics
 /// When the test fails, after printing the seed, how to repeat it, and the end of the trace.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the macro makes it for this call"
-)]
 pub fn run<F>(options: Options, body: F)
 where
     F: Fn(Sim) -> Pin<Box<dyn Future<Output = Result<(), String>>>>,
@@ -143,7 +139,7 @@ fn seeds(count: u32) -> Vec<u64> {
 /// Says what a person needs to look into a failure.
 fn report(options: &Options, seed: u64, trace: &Trace) {
     let (lines, last) = trace.last(LINES_SHOWN);
-    eprintln!("\nthe last {} of {lines} lines of the trace:", last.len());
+    eprintln!("\nthe end of the trace ({lines} lines in all), with logs:");
     for line in last {
         eprintln!("{line}");
     }

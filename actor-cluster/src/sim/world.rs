@@ -3,34 +3,31 @@
 //! A round runs the test's body first, as far as it may go, then every node up to the same moment,
 //! in an order the seed decides. What passes between parts arrives in later rounds.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+mod arrivals;
+mod life;
+mod outside;
 
-use actor_core::{
-    Client,
-    clock::Clock,
-    component::Registry,
-    hosting::{Hosting, HostingConfig},
-    id::{Incarnation, NodeId},
-    shards::Shards,
-    store::{Store, StoreConfig, TaskExecutor, meta, migrate},
+use std::{
+    pin::Pin,
+    sync::{Arc, PoisonError},
+    time::Duration,
 };
+
+use actor_core::{component::Registry, store::Store};
 
 use super::{
     control::Sim,
     harness::Options,
     machine::{Machine, Step},
-    network::{Broken, LATENCY_MIN, Packet, Part, Undelivered},
+    network::{Broken, LATENCY_MIN, Part, Undelivered},
     probe::SimProbe,
     router::SimRouter,
     shared::{Command, Shared, rng},
     store::SimExecutor,
 };
 use crate::{
-    Node, Settings,
-    node::{
-        Phase,
-        start::{Environment, Life},
-    },
+    Node, NodeBuilder, Settings,
+    node::start::{Environment, Life},
 };
 
 /// Shards of a simulated cluster: few, so that entities share them and takeovers are quick.
@@ -62,13 +59,13 @@ impl World {
         shared: Arc<Shared>,
         real: &tokio::runtime::Runtime,
     ) -> (Self, Sim) {
-        let store = real.block_on(open());
+        let store = real.block_on(outside::open());
         let driver = Machine::new(Part::Driver, Duration::ZERO);
         shared.set_driver(driver.clock, driver.cut.clone());
-        let client = driver.block_on(outside(options, &shared, &driver, &store));
+        let client = driver.block_on(outside::client(options, &shared, &driver, &store));
         let sim = Sim {
             rng: rng(shared.seed, "test"),
-            store: store.with_executor(Arc::new(Aside(shared.clone()))),
+            store: store.with_executor(Arc::new(outside::Aside(shared.clone()))),
             shared: shared.clone(),
             client,
         };
@@ -217,15 +214,15 @@ impl World {
         };
         self.trace(format_args!("n{node} starts"));
         let machine = Machine::new(part, self.now);
-        machine.spawn(live(
+        machine.spawn(life::live(
             self.shared.clone(),
             self.builder(&machine),
-            LifeOf::of(&machine),
+            life::Place::of(&machine),
         ));
         self.nodes[node] = Some(machine);
     }
 
-    fn builder(&self, machine: &Machine) -> crate::NodeBuilder {
+    fn builder(&self, machine: &Machine) -> NodeBuilder {
         let (shared, part, clock) = (self.shared.clone(), machine.part, machine.clock);
         let cut = machine.cut.clone();
         let seed = format!("{part:?}");
@@ -255,11 +252,13 @@ impl World {
             .shared
             .resources
             .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let mut settings = Settings::default();
-        settings.node_name = part.to_string();
-        settings.shards = SHARDS;
+        let settings = Settings {
+            node_name: part.to_string(),
+            shards: SHARDS,
+            ..Settings::default()
+        };
         Node::builder()
             .settings(settings)
             .environment(environment)
@@ -269,7 +268,7 @@ impl World {
     fn deliver_to_driver(&mut self, until: Duration) {
         let arrivals = self.shared.network().arrivals(Part::Driver, until);
         for (at, packet) in arrivals {
-            deliver(&self.shared, &self.driver, at, packet);
+            arrivals::deliver(&self.shared, &self.driver, at, packet);
         }
     }
 
@@ -277,174 +276,17 @@ impl World {
         let Some(machine) = &self.nodes[node] else {
             let refused = self.shared.network().requests_to(node, until);
             for (at, packet) in refused {
-                refuse(&self.shared, at, packet, Undelivered::Down);
+                arrivals::refuse(&self.shared, at, &packet, Undelivered::Down);
             }
             return;
         };
         let arrivals = self.shared.network().arrivals(machine.part, until);
         for (at, packet) in arrivals {
-            deliver(&self.shared, machine, at, packet);
+            arrivals::deliver(&self.shared, machine, at, packet);
         }
     }
 
     fn trace(&self, line: std::fmt::Arguments<'_>) {
         self.shared.trace.add(self.now, line);
-    }
-}
-
-/// What the task that lives a node's life needs to know of it.
-struct LifeOf {
-    part: Part,
-    clock: super::machine::PartClock,
-    cut: Arc<super::machine::Cut>,
-}
-
-impl LifeOf {
-    fn of(machine: &Machine) -> Self {
-        Self {
-            part: machine.part,
-            clock: machine.clock,
-            cut: machine.cut.clone(),
-        }
-    }
-}
-
-/// Starts a node and watches it; a program that cannot start, or lost its lease, ends and is started
-/// again.
-async fn live(shared: Arc<Shared>, builder: crate::NodeBuilder, life: LifeOf) {
-    let LifeOf { part, clock, cut } = life;
-    let Part::Node { index, .. } = part else {
-        return;
-    };
-    let why = match builder.start().await {
-        Ok(node) => {
-            if !shared.is_alive(part) {
-                return;
-            }
-            let shards = node.hosting().shards().owned().len();
-            shared.trace.add(
-                clock.now(),
-                format_args!("{part} is up with {shards} shards"),
-            );
-            shared.slot(index).node = Some(node.clone());
-            match node.ended().await {
-                Phase::Lost(loss) => loss.to_string(),
-                _ => return,
-            }
-        }
-        Err(error) => {
-            shared.slot(index).trouble = Some(error.to_string());
-            format!("it cannot start: {error}")
-        }
-    };
-    shared.want_crash(part, clock.now(), why);
-    cut.now();
-}
-
-/// Lets a packet arrive at its own time.
-fn deliver(shared: &Arc<Shared>, machine: &Machine, at: Duration, packet: Packet) {
-    let arrival = machine.clock.instant(at);
-    match packet {
-        Packet::Answer { sender, answer, .. } => machine.spawn(async move {
-            Clock.sleep_until(arrival).await;
-            // Whoever asked may have gone away.
-            drop(sender.send(answer));
-        }),
-        Packet::Request { to, number, work } => {
-            let node = shared.slot(to).node.clone();
-            let Some(node) = node else {
-                let request = Packet::Request { to, number, work };
-                return refuse(shared, at, request, Undelivered::Starting);
-            };
-            let (shared, clock, part) = (shared.clone(), machine.clock, machine.part);
-            machine.spawn(async move {
-                Clock.sleep_until(arrival).await;
-                shared.network().delivered(number);
-                let answer = work(node).await;
-                if shared.is_alive(part) {
-                    let at = clock.now() + shared.latency();
-                    shared.network().answer(number, at, Ok(answer));
-                }
-            });
-        }
-    }
-}
-
-/// Sends back a request to a node that is not there.
-fn refuse(shared: &Shared, at: Duration, packet: Packet, why: Undelivered) {
-    if let Packet::Request { number, .. } = packet {
-        let at = at + shared.latency();
-        shared
-            .network()
-            .answer(number, at, Err(Broken::Undelivered(why)));
-    }
-}
-
-/// Opens the world's database, ready for nodes.
-async fn open() -> Store {
-    let mut config = StoreConfig::new("sqlite::memory:");
-    config.checkpoint_every = Duration::ZERO;
-    let store = Store::open(config, Arc::new(TaskExecutor)).await;
-    let store = store.expect("a database in memory opens");
-    migrate::run(&store)
-        .await
-        .expect("an empty database takes all migrations");
-    meta::agree(&store, SHARDS)
-        .await
-        .expect("an empty database agrees");
-    store
-}
-
-/// Makes the client of the test's body: it hosts nothing and reaches everything through the network.
-async fn outside(
-    options: &Options,
-    shared: &Arc<Shared>,
-    driver: &Machine,
-    store: &Store,
-) -> Client {
-    let mut registry = Registry::default();
-    (options.host)(&mut registry);
-    let (part, clock, cut) = (driver.part, driver.clock, driver.cut.clone());
-    let executor = SimExecutor::new(shared.clone(), part, clock, cut);
-    let shards = Shards::new(SHARDS, NodeId::new(part.to_string()), Incarnation(0));
-    let store = store.with_executor(Arc::new(executor));
-    let mut config = HostingConfig::new(registry, store, Arc::new(shards));
-    config.serves = false;
-    config.rng = rng(shared.seed, "outside");
-    let random = rng(shared.seed, "routes");
-    config.router = Some(Arc::new(SimRouter::new(
-        shared.clone(),
-        part,
-        clock,
-        random,
-    )));
-    let hosting = Hosting::start(config).await;
-    Client::new(hosting.unwrap_or_else(|failure| panic!("the kinds cannot be hosted: {failure}")))
-}
-
-/// The test's own look into the database: at once, whatever the nodes' faults.
-#[derive(Debug)]
-struct Aside(Arc<Shared>);
-
-impl actor_core::store::Executor for Aside {
-    fn run(
-        &self,
-        _: &'static str,
-        job: actor_core::store::executor::Job,
-    ) -> actor_core::store::BoxFuture<'static, Result<(), actor_core::store::executor::Lost>> {
-        let (sender, ended) = std::sync::mpsc::sync_channel(1);
-        drop(self.0.real.spawn(async move {
-            job.await;
-            // The world waits for it below; it cannot be gone.
-            let _ = sender.send(());
-        }));
-        let lost = "the call panicked";
-        let done = ended.recv();
-        let answer = done.map_err(|_| actor_core::store::executor::Lost::Answer(lost.into()));
-        Box::pin(std::future::ready(answer))
-    }
-
-    fn now_ms(&self) -> i64 {
-        self.0.database_ms_last()
     }
 }

@@ -133,7 +133,7 @@ impl Connection {
 
     pub(super) async fn begin(&mut self) -> Result<(), StoreError> {
         // Immediate: a transaction that reads and then writes would otherwise fail at once with
-        // BUSY, without waiting (field.md 4.2).
+        // BUSY, without waiting.
         self.run_plain("BEGIN IMMEDIATE").await
     }
 

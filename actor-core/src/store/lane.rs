@@ -122,7 +122,7 @@ impl Lanes {
 
     /// Submits `writes` as an item of their own and waits for the verdict.
     ///
-    /// `activation` must not be another one's, unless the writes are to stand in its order.
+    /// `activation` must be of no other item: it is forgotten afterwards.
     ///
     /// # Cancel safety
     /// Dropping the future does not take the item back.
@@ -143,7 +143,9 @@ impl Lanes {
             done: Box::new(move |verdict| drop(sender.send(verdict))),
         });
         // The lane tells every item unless its runtime is gone, and then so are we.
-        verdict.await.unwrap_or(Verdict::Refused)
+        let verdict = verdict.await.unwrap_or(Verdict::Refused);
+        self.forget(activation);
+        verdict
     }
 
     /// Forgets that an item of this activation was not committed. To be called once the activation

@@ -22,8 +22,10 @@ const STATEMENTS_KEPT: usize = 512;
 /// How many rows may wait in the channel between SQLite's thread and ours.
 const ROWS_AHEAD: usize = 512;
 
-/// The page cache of a connection, in KiB (SQLite counts KiB as negative numbers).
-const CACHE_KIB: &str = "-32768";
+/// The page cache of the writer and of each other connection, in KiB, which SQLite writes as a negative
+/// number. The writer's holds the pages that a few seconds of commits touch.
+const CACHE_WRITER: &str = "-32768";
+const CACHE_OTHERS: &str = "-8192";
 
 /// Which database a configuration names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,12 +53,15 @@ impl Target {
             StoreError::new(StoreErrorKind::Unavailable, message)
         })?;
         let path = rest.strip_prefix("//").unwrap_or(rest);
+        let fail = |why: &str| {
+            let message = format!("cannot open {url:?}: {why}");
+            Err(StoreError::new(StoreErrorKind::Unavailable, message))
+        };
         match path {
             ":memory:" => Ok(Self::Memory),
-            "" => Err(StoreError::new(
-                StoreErrorKind::Unavailable,
-                format_args!("cannot open {url:?}: the path is empty"),
-            )),
+            "" => fail("the path is empty"),
+            // A parameter we ignore would be a setting that does not hold.
+            path if path.contains('?') => fail("parameters are not known here"),
             path => Ok(Self::File(path.into())),
         }
     }
@@ -82,12 +87,16 @@ fn options(target: &Target, config: &StoreConfig, purpose: Purpose) -> SqliteCon
         true => SqliteSynchronous::Full,
         false => SqliteSynchronous::Normal,
     };
+    let cache = match purpose {
+        Purpose::Write => CACHE_WRITER,
+        Purpose::Read | Purpose::Checkpoint => CACHE_OTHERS,
+    };
     let options = SqliteConnectOptions::new()
         .disable_statement_logging()
         .busy_timeout(config.busy_timeout)
         .foreign_keys(false)
         .synchronous(synchronous)
-        .pragma("cache_size", CACHE_KIB)
+        .pragma("cache_size", cache)
         .pragma("temp_store", "memory")
         .statement_cache_capacity(STATEMENTS_KEPT)
         .row_buffer_size(ROWS_AHEAD)
@@ -169,6 +178,7 @@ mod tests {
             ),
             ("sqlite:shop.db", Some(Target::File("shop.db".into()))),
             ("sqlite://", None),
+            ("sqlite://shop.db?mode=ro", None),
             ("mysql://host/shop", None),
         ];
         for (url, target) in table {

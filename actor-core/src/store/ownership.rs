@@ -61,7 +61,7 @@ pub async fn ensure(c: &mut Connection, count: u32) -> Result<(), StoreError> {
 }
 
 // The former owners' rows are locked first, so that a late renewal cannot pass the judgement of its
-// lease while the takeover waits for the shard's row (field.md 5.13).
+// lease while the takeover waits for the shard's row.
 const FREE: Sql = Sql {
     sqlite: "SELECT s.shard, s.owner IS NULL FROM shards AS s
              WHERE s.shard IN (SELECT value FROM json_each($1))

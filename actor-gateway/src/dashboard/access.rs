@@ -30,7 +30,9 @@ pub(super) async fn api(
     let (headers, extensions) = (request.headers(), request.extensions());
     let allowed = match &shared.admin_token {
         Some(token) => bearer(headers, token),
-        None => at_the_node(headers, extensions).and_then(|()| same_site(request.method(), headers)),
+        None => {
+            at_the_node(headers, extensions).and_then(|()| same_site(request.method(), headers))
+        }
     };
     match allowed {
         Ok(()) => next.run(request).await,
@@ -56,12 +58,18 @@ pub(super) async fn page(
 }
 
 fn bearer(headers: &HeaderMap, token: &str) -> Result<(), Rejection> {
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
     let given = given.and_then(|text| text.split_once(' '));
     let right = given.is_some_and(|(scheme, given)| {
         scheme.eq_ignore_ascii_case("bearer") && equal(given.trim().as_bytes(), token.as_bytes())
     });
-    if right { Ok(()) } else { Err(Refusal::Unauthorized.into()) }
+    if right {
+        Ok(())
+    } else {
+        Err(Refusal::Unauthorized.into())
+    }
 }
 
 /// Compares in a time that tells nothing about where they differ.
@@ -72,15 +80,20 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
 
 fn at_the_node(headers: &HeaderMap, extensions: &Extensions) -> Result<(), Rejection> {
     let refuse = |why: &str| {
-        let text = format!("{why}: without ACTOR_ADMIN_TOKEN only this machine may operate the node");
+        let text =
+            format!("{why}: without ACTOR_ADMIN_TOKEN only this machine may operate the node");
         Err(Rejection::new("forbidden", text))
     };
     let peer = extensions.get::<ConnectInfo<SocketAddr>>();
     if !peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback()) {
         return refuse("the peer is not on loopback");
     }
-    let names_loopback = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    if !names_loopback.is_some_and(is_loopback_host) || headers.get_all(header::HOST).iter().count() > 1 {
+    let names_loopback = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    if !names_loopback.is_some_and(is_loopback_host)
+        || headers.get_all(header::HOST).iter().count() > 1
+    {
         return refuse("the host asked for is not loopback");
     }
     let forwarded = |name: &str| name.starts_with("x-forwarded-") || FORWARDED.contains(&name);
@@ -99,8 +112,13 @@ fn is_loopback_host(host: &str) -> bool {
         return false;
     }
     let name = authority.host();
-    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    let loopback = address.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
+    let address = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'))
+        .unwrap_or(name);
+    let loopback = address
+        .parse::<IpAddr>()
+        .is_ok_and(|ip| ip.to_canonical().is_loopback());
     loopback || name.eq_ignore_ascii_case("localhost")
 }
 
@@ -109,15 +127,23 @@ fn same_site(method: &Method, headers: &HeaderMap) -> Result<(), Rejection> {
     if method == Method::GET || method == Method::HEAD {
         return Ok(());
     }
-    let text = |name| headers.get(name).map(|value: &axum::http::HeaderValue| value.to_str().unwrap_or(""));
-    let origin = text(header::ORIGIN).map(|origin| origin.split_once("://").map_or("", |parts| parts.1));
+    let text = |name| {
+        headers
+            .get(name)
+            .map(|value: &axum::http::HeaderValue| value.to_str().unwrap_or(""))
+    };
+    let origin =
+        text(header::ORIGIN).map(|origin| origin.split_once("://").map_or("", |parts| parts.1));
     let own_origin = origin.is_none_or(|origin| Some(origin) == text(header::HOST));
     let site = headers.get("sec-fetch-site").map(|value| value.as_bytes());
     let own_site = site.is_none_or(|site| site == b"same-origin" || site == b"none");
     if own_origin && own_site {
         return Ok(());
     }
-    Err(Rejection::new("forbidden", "the request comes from another site's page"))
+    Err(Rejection::new(
+        "forbidden",
+        "the request comes from another site's page",
+    ))
 }
 
 #[cfg(test)]
@@ -128,10 +154,27 @@ mod tests {
 
     #[test]
     fn only_loopback_names_count_as_this_machine() {
-        for host in ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.9.9.9:1", "[::1]:80", "[::ffff:127.0.0.1]"] {
+        for host in [
+            "localhost",
+            "LOCALHOST:8080",
+            "127.0.0.1",
+            "127.9.9.9:1",
+            "[::1]:80",
+            "[::ffff:127.0.0.1]",
+        ] {
             assert!(is_loopback_host(host), "{host}");
         }
-        for host in ["", "evil.example", "localhost.evil.example", "10.0.0.1", "[::2]", "127.0.0.1.evil.example", "a@localhost", "localhost:80:90", "::1"] {
+        for host in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "10.0.0.1",
+            "[::2]",
+            "127.0.0.1.evil.example",
+            "a@localhost",
+            "localhost:80:90",
+            "::1",
+        ] {
             assert!(!is_loopback_host(host), "{host}");
         }
     }

@@ -24,12 +24,24 @@ const INDEX: Asset = Asset(
 );
 
 const ASSETS: [Asset; 6] = [
-    Asset("style.css", "text/css; charset=utf-8", include_str!("../../dashboard/style.css")),
+    Asset(
+        "style.css",
+        "text/css; charset=utf-8",
+        include_str!("../../dashboard/style.css"),
+    ),
     Asset("app.js", SCRIPT, include_str!("../../dashboard/app.js")),
     Asset("api.js", SCRIPT, include_str!("../../dashboard/api.js")),
     Asset("dom.js", SCRIPT, include_str!("../../dashboard/dom.js")),
-    Asset("panels.js", SCRIPT, include_str!("../../dashboard/panels.js")),
-    Asset("icon.svg", "image/svg+xml", include_str!("../../dashboard/icon.svg")),
+    Asset(
+        "panels.js",
+        SCRIPT,
+        include_str!("../../dashboard/panels.js"),
+    ),
+    Asset(
+        "icon.svg",
+        "image/svg+xml",
+        include_str!("../../dashboard/icon.svg"),
+    ),
 ];
 
 /// Returns the page.
@@ -40,7 +52,12 @@ pub(super) async fn index() -> Response {
 /// Returns a file of the page.
 pub(super) async fn file(Path(name): Path<String>) -> Result<Response, Rejection> {
     let asset = ASSETS.iter().find(|asset| asset.0 == name);
-    let missing = || Rejection::new("not_hosted", format_args!("there is no file {}", shown(&name)));
+    let missing = || {
+        Rejection::new(
+            "not_hosted",
+            format_args!("there is no file {}", shown(&name)),
+        )
+    };
     asset.map(respond).ok_or_else(missing)
 }
 
@@ -54,6 +71,8 @@ fn respond(Asset(_, media_type, text): &Asset) -> Response {
     ];
     let mut response = (headers, *text).into_response();
     let opener = HeaderName::from_static("cross-origin-opener-policy");
-    response.headers_mut().insert(opener, HeaderValue::from_static("same-origin"));
+    response
+        .headers_mut()
+        .insert(opener, HeaderValue::from_static("same-origin"));
     response
 }

@@ -10,7 +10,7 @@ pub struct Limits {
     pub body_bytes_max: usize,
     /// How long a request body may take to arrive; then 408 `timeout`. Default 10 s.
     pub body_read_timeout: Duration,
-    /// Bytes of a WebSocket message from a client; more closes the socket with 1009. Default 64 KiB.
+    /// Bytes of a WebSocket message from a client; more closes it with 1009. Default 64 KiB.
     pub message_bytes_max: usize,
     /// Sockets, and as many event streams; more are refused as `overloaded`. Default 10 000.
     pub sessions_max: usize,

@@ -109,9 +109,8 @@ impl Shared {
 
 /// Says whether a name follows the rule of `#[event(topic = …)]`.
 fn is_topic(name: &str) -> bool {
-    let allowed = |byte: u8| {
-        byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"/_.-".contains(&byte)
-    };
+    let allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"/_.-".contains(&byte);
     (1..=TOPIC_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed)
 }
 

@@ -3,13 +3,7 @@
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use actor_core::clock::Clock;
-use axum::{
-    Router,
-    body::Body,
-    extract::ConnectInfo,
-    http::Request,
-    response::Response,
-};
+use axum::{Router, body::Body, extract::ConnectInfo, http::Request, response::Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -26,6 +20,9 @@ use crate::drain::Drain;
 /// The pause after the system could not give a connection, as when it is out of files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Bytes a connection may hold in each direction before it waits for the other side.
+const BUFFER: usize = 128 * 1024;
+
 /// The connections of one server.
 pub(crate) struct Connections {
     app: Router,
@@ -36,16 +33,23 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(app: Router, config: ServeConfig, drain: Drain) -> Self {
+    pub(super) fn new(app: Router, config: &ServeConfig, drain: Drain) -> Self {
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
             .header_read_timeout(config.header_read_timeout)
             .max_headers(config.headers_max)
-            // hyper counts the head within its buffer and asks for 8 KiB at least.
-            .max_buf_size(config.header_bytes_max.max(8 * 1024));
+            .max_header_size(config.header_bytes_max)
+            // Of each connection, for what it reads and what it writes; 8 KiB is hyper's least.
+            .max_buf_size(BUFFER.max(config.header_bytes_max));
         let most = config.connections_max.clamp(1, Semaphore::MAX_PERMITS);
-        Self { app, builder, permits: Arc::new(Semaphore::new(most)), drain, tasks: JoinSet::new() }
+        Self {
+            app,
+            builder,
+            permits: Arc::new(Semaphore::new(most)),
+            drain,
+            tasks: JoinSet::new(),
+        }
     }
 
     /// Accepts connections until it is dropped.
@@ -119,5 +123,8 @@ async fn answer(
 /// Says whether an error of `accept` is about one peer that went away, not about us.
 fn is_peers(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
 }

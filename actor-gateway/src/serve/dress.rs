@@ -20,7 +20,10 @@ use crate::{gateway::shown, rejection::Rejection};
 /// Adds it.
 pub(super) fn dress(app: Router, config: &ServeConfig) -> Router {
     app.layer(DefaultBodyLimit::max(config.body_bytes_max))
-        .layer(middleware::from_fn_with_state(config.request_timeout, deadline))
+        .layer(middleware::from_fn_with_state(
+            config.request_timeout,
+            deadline,
+        ))
         .layer(middleware::from_fn(problems))
 }
 
@@ -46,9 +49,10 @@ async fn problems(request: Request, next: Next) -> Response {
         return response;
     }
     let rejection = match response.status() {
-        StatusCode::NOT_FOUND => {
-            Rejection::new("not_hosted", format_args!("there is nothing at {}", shown(&path)))
-        }
+        StatusCode::NOT_FOUND => Rejection::new(
+            "not_hosted",
+            format_args!("there is nothing at {}", shown(&path)),
+        ),
         StatusCode::METHOD_NOT_ALLOWED => {
             let text = format!("{} does not answer {method}", shown(&path));
             Rejection::new("not_hosted", text).with_status(StatusCode::METHOD_NOT_ALLOWED)

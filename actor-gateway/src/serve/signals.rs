@@ -20,7 +20,10 @@ pub(super) async fn first() -> &'static str {
 #[cfg(unix)]
 async fn one() -> &'static str {
     use tokio::signal::unix::{SignalKind, signal};
-    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (terminate, interrupt) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
     let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
         tracing::warn!("signals cannot be caught: the process ends at once when it gets one");
         return std::future::pending().await;

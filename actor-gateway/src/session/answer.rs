@@ -20,7 +20,11 @@ impl Wire {
     pub(crate) fn success(self, id: &Id, result: &[u8]) -> Message {
         let nothing = self.encode(&());
         let result = if result.is_empty() { &nothing } else { result };
-        self.object(&[("jsonrpc", &self.encode("2.0")), ("id", &self.encode(id)), ("result", result)])
+        self.object(&[
+            ("jsonrpc", &self.encode("2.0")),
+            ("id", &self.encode(id)),
+            ("result", result),
+        ])
     }
 
     /// Answers a request with a value of ours.
@@ -29,7 +33,12 @@ impl Wire {
     }
 
     /// Answers a request, or a message without a readable id, with an error.
-    pub(crate) fn failure(self, id: Option<&Id>, code: Option<i32>, rejection: &Rejection) -> Message {
+    pub(crate) fn failure(
+        self,
+        id: Option<&Id>,
+        code: Option<i32>,
+        rejection: &Rejection,
+    ) -> Message {
         #[derive(Serialize)]
         struct Failure<'a> {
             code: i32,
@@ -43,7 +52,11 @@ impl Wire {
             data: rejection.facts(),
         };
         let (id, failure) = (self.encode(&id), self.encode(&failure));
-        self.object(&[("jsonrpc", &self.encode("2.0")), ("id", &id), ("error", &failure)])
+        self.object(&[
+            ("jsonrpc", &self.encode("2.0")),
+            ("id", &id),
+            ("error", &failure),
+        ])
     }
 
     /// Tells the client something it did not ask for.
@@ -70,7 +83,11 @@ impl Wire {
 
     fn notification_raw(self, method: &str, params: &[u8]) -> Message {
         let version = self.encode("2.0");
-        self.object(&[("jsonrpc", &version), ("method", &self.encode(method)), ("params", params)])
+        self.object(&[
+            ("jsonrpc", &version),
+            ("method", &self.encode(method)),
+            ("params", params),
+        ])
     }
 
     fn object(self, fields: &[(&str, &[u8])]) -> Message {
@@ -88,7 +105,10 @@ impl Wire {
 
     /// Writes an object around values that are in the codec already.
     fn splice(self, fields: &[(&str, &[u8])]) -> Vec<u8> {
-        let length: usize = fields.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        let length: usize = fields
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + 4)
+            .sum();
         let mut out = Vec::with_capacity(length + 2);
         match self.0 {
             Codec::Msgpack => {
@@ -113,7 +133,9 @@ impl Wire {
     }
 
     fn encode(self, value: &(impl Serialize + ?Sized)) -> Vec<u8> {
-        self.0.encode(value).expect("our own types have a form in both codecs")
+        self.0
+            .encode(value)
+            .expect("our own types have a form in both codecs")
     }
 }
 
@@ -136,20 +158,31 @@ mod tests {
     fn answers_have_one_shape_in_both_codecs() {
         for codec in [Codec::Json, Codec::Msgpack] {
             let (wire, id) = (Wire(codec), Id::Text("a\"b".into()));
-            let success = read(wire.success(&id, &codec.encode(&json!({"n": 1})).expect("encodes")));
-            assert_eq!(success, json!({"jsonrpc": "2.0", "id": "a\"b", "result": {"n": 1}}));
+            let success =
+                read(wire.success(&id, &codec.encode(&json!({"n": 1})).expect("encodes")));
+            assert_eq!(
+                success,
+                json!({"jsonrpc": "2.0", "id": "a\"b", "result": {"n": 1}})
+            );
 
             let failure = wire.failure(None, None, &Rejection::new("key_reused", "no"));
             let error = json!({"code": -32_008, "message": "no", "data": {"kind": "key_reused"}});
-            assert_eq!(read(failure), json!({"jsonrpc": "2.0", "id": null, "error": error}));
+            assert_eq!(
+                read(failure),
+                json!({"jsonrpc": "2.0", "id": null, "error": error})
+            );
 
             let event = TopicEvent {
                 topic: "orders".into(),
-                position: Position { epoch: u64::MAX, offset: 7 },
+                position: Position {
+                    epoch: u64::MAX,
+                    offset: 7,
+                },
                 name: "placed".into(),
                 data: br#"{"cart":"c"}"#.as_slice().into(),
             };
-            let params = json!({"topic": "orders", "epoch": u64::MAX, "offset": 7, "data": {"cart": "c"}});
+            let params =
+                json!({"topic": "orders", "epoch": u64::MAX, "offset": 7, "data": {"cart": "c"}});
             let expected = json!({"jsonrpc": "2.0", "method": "topic.event", "params": params});
             assert_eq!(read(wire.event(&event)), expected);
         }

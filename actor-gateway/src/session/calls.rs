@@ -100,7 +100,10 @@ impl Calls {
     /// Checks that one more call under this id fits.
     pub(super) fn has_room(&self, id: Option<&Id>) -> Result<(), Rejection> {
         if id.is_some_and(|id| self.by_id.contains_key(id)) {
-            return Err(Rejection::new("decode", "the id is in use by an unanswered request"));
+            return Err(Rejection::new(
+                "decode",
+                "the id is in use by an unanswered request",
+            ));
         }
         if self.live.len() >= self.most {
             let text = format!("a session has at most {} unanswered calls", self.most);
@@ -146,7 +149,10 @@ impl Calls {
         let Some(&serial) = self.by_id.get(id) else {
             return (false, Vec::new());
         };
-        let answered = self.live.get(&serial).map(|live| live.answered.swap(true, Ordering::AcqRel));
+        let answered = self
+            .live
+            .get(&serial)
+            .map(|live| live.answered.swap(true, Ordering::AcqRel));
         if answered != Some(false) {
             return (false, Vec::new());
         }
@@ -184,7 +190,11 @@ impl Calls {
     fn advance(&mut self, name: &Lane) -> Vec<Place> {
         let mut forgotten = Vec::new();
         while let Some(lane) = self.lanes.get_mut(name) {
-            let next = if lane.blocked { None } else { lane.queue.pop_front() };
+            let next = if lane.blocked {
+                None
+            } else {
+                lane.queue.pop_front()
+            };
             let Some((serial, mut answering)) = next else {
                 if lane.running == 0 && lane.queue.is_empty() {
                     self.lanes.remove(name);
@@ -223,9 +233,12 @@ impl Calls {
         let (wire, outbound) = (self.wire, self.outbound.clone());
         let answering = async move {
             // A panic here is a mistake of ours; it costs the call, not the session.
-            let outcome = AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|_| {
-                Outcome::from(Refusal::Crashed("the gateway failed on this call".into()))
-            });
+            let outcome = AssertUnwindSafe(run)
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|_| {
+                    Outcome::from(Refusal::Crashed("the gateway failed on this call".into()))
+                });
             if answered.swap(true, Ordering::AcqRel) {
                 return place;
             }
@@ -244,7 +257,10 @@ fn outbound_of(wire: Wire, id: Option<&Id>, outcome: Outcome) -> Option<Outbound
     let frame = match outcome {
         Outcome::Subscribed(feeding) => {
             let frame = id.map(|id| wire.success_of(id, &feeding.result));
-            return Some(Outbound::Subscribed { frame, events: feeding.events });
+            return Some(Outbound::Subscribed {
+                frame,
+                events: feeding.events,
+            });
         }
         Outcome::Encoded(codec, encoded) if !encoded.ok => {
             let error = codec.decode::<Value>(&encoded.bytes).unwrap_or_default();
@@ -253,7 +269,9 @@ fn outbound_of(wire: Wire, id: Option<&Id>, outcome: Outcome) -> Option<Outbound
         Outcome::Encoded(codec, encoded) if codec == wire.0 => wire.success(id?, &encoded.bytes),
         Outcome::Encoded(_, encoded) => {
             // Only answers of our own, asked for in JSON, come in another codec than the socket's.
-            let value = Codec::Json.decode::<Value>(&encoded.bytes).unwrap_or_default();
+            let value = Codec::Json
+                .decode::<Value>(&encoded.bytes)
+                .unwrap_or_default();
             wire.success_of(id?, &value)
         }
         Outcome::Position(position) => wire.success_of(id?, &position),

@@ -1,7 +1,7 @@
 //! The writer of one socket: answers first, then events, all within a deadline.
 //!
-//! Invariant: once the close is decided nothing else is sent, so that a client that resumes from the
-//! last event it saw misses nothing.
+//! Invariant: once the close is decided nothing else is sent, so that a client that resumes from
+//! the last event it saw misses nothing.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -32,7 +32,10 @@ pub(crate) enum Outbound {
     /// Send this.
     Frame(Message),
     /// Send the answer, then these events.
-    Subscribed { frame: Option<Message>, events: Events },
+    Subscribed {
+        frame: Option<Message>,
+        events: Events,
+    },
     /// Close, after what was queued before.
     Close(Close),
 }
@@ -59,13 +62,19 @@ impl Close {
     fn frame(self, reconnect: Duration) -> Option<CloseFrame> {
         let (code, reason) = match self {
             Self::Gone => return None,
-            Self::Restart => (1012, format!(r#"{{"reconnect_ms":{}}}"#, reconnect.as_millis())),
+            Self::Restart => (
+                1012,
+                format!(r#"{{"reconnect_ms":{}}}"#, reconnect.as_millis()),
+            ),
             Self::Slow => (4008, "too slow: resume by position".to_owned()),
             Self::TooLarge => (1009, "the message is too large".to_owned()),
             Self::Silent => (1001, "silent for too long".to_owned()),
             Self::Failed => (1011, "the session failed".to_owned()),
         };
-        Some(CloseFrame { code, reason: reason.into() })
+        Some(CloseFrame {
+            code,
+            reason: reason.into(),
+        })
     }
 }
 
@@ -114,7 +123,11 @@ impl Writer {
     }
 
     /// Writes `next` and what is ready after it, then flushes.
-    async fn write_burst(&mut self, next: Next, feeds: &mut SelectAll<Events>) -> Result<(), Close> {
+    async fn write_burst(
+        &mut self,
+        next: Next,
+        feeds: &mut SelectAll<Events>,
+    ) -> Result<(), Close> {
         let deadline = Clock.now() + self.write_timeout;
         let mut next = Some(next);
         for _ in 0..FLUSH_EVERY {
@@ -172,7 +185,7 @@ impl Writer {
     }
 }
 
-/// Ends a write at its deadline. A write that is cut off is never followed by another but the close.
+/// Ends a write at its deadline. After one that is cut off only the close is written.
 async fn by(
     deadline: Instant,
     write: impl Future<Output = Result<(), axum::Error>>,

@@ -31,7 +31,10 @@ fn json(bytes: &[u8]) -> Result<Fields<'_>, Unreadable> {
         Category::Data => Unreadable::NoObject,
         _ => Unreadable::Broken(error.to_string()),
     })?;
-    Ok(read.into_iter().map(|(key, value)| (key, value.get().as_bytes())).collect())
+    Ok(read
+        .into_iter()
+        .map(|(key, value)| (key, value.get().as_bytes()))
+        .collect())
 }
 
 fn msgpack(bytes: &[u8]) -> Result<Fields<'_>, Unreadable> {
@@ -49,7 +52,9 @@ fn msgpack(bytes: &[u8]) -> Result<Fields<'_>, Unreadable> {
     for _ in 0..count {
         let (key, after) = rest.split_at(skip(rest).ok_or_else(broken)?);
         let (value, after) = after.split_at(skip(after).ok_or_else(broken)?);
-        let key = Codec::Msgpack.decode::<String>(key).map_err(|_| Unreadable::NoObject)?;
+        let key = Codec::Msgpack
+            .decode::<String>(key)
+            .map_err(|_| Unreadable::NoObject)?;
         fields.insert(key, value);
         rest = after;
     }
@@ -66,7 +71,9 @@ fn skip(bytes: &[u8]) -> Option<usize> {
         at += 1;
         let number = |width: usize| -> Option<usize> {
             let digits = bytes.get(at..at.checked_add(width)?)?;
-            digits.iter().try_fold(0_usize, |sum, digit| sum.checked_mul(256)?.checked_add(usize::from(*digit)))
+            digits.iter().try_fold(0_usize, |sum, digit| {
+                sum.checked_mul(256)?.checked_add(usize::from(*digit))
+            })
         };
         // The bytes that follow the marker, and the values inside.
         let (length, inside) = match marker {
@@ -121,7 +128,11 @@ mod tests {
 
             assert_eq!(fields.len(), 4);
             for (key, value) in fields {
-                assert_eq!(codec.decode::<Value>(value).expect("a value"), object[&key], "{key}");
+                assert_eq!(
+                    codec.decode::<Value>(value).expect("a value"),
+                    object[&key],
+                    "{key}"
+                );
             }
         }
     }
@@ -129,17 +140,31 @@ mod tests {
     #[test]
     fn what_is_no_object_is_told_from_what_is_broken() {
         assert_eq!(fields(Codec::Json, b"[1]"), Err(Unreadable::NoObject));
-        assert!(matches!(fields(Codec::Json, b"{\"a\":"), Err(Unreadable::Broken(_))));
-        assert_eq!(fields(Codec::Msgpack, &[0x91, 1]), Err(Unreadable::NoObject));
-        assert!(matches!(fields(Codec::Msgpack, &[0x81, 0xa1]), Err(Unreadable::Broken(_))));
+        assert!(matches!(
+            fields(Codec::Json, b"{\"a\":"),
+            Err(Unreadable::Broken(_))
+        ));
+        assert_eq!(
+            fields(Codec::Msgpack, &[0x91, 1]),
+            Err(Unreadable::NoObject)
+        );
+        assert!(matches!(
+            fields(Codec::Msgpack, &[0x81, 0xa1]),
+            Err(Unreadable::Broken(_))
+        ));
         let huge = [0xdf, 0xff, 0xff, 0xff, 0xff];
-        assert!(matches!(fields(Codec::Msgpack, &huge), Err(Unreadable::Broken(_))));
+        assert!(matches!(
+            fields(Codec::Msgpack, &huge),
+            Err(Unreadable::Broken(_))
+        ));
     }
 
     #[test]
     fn no_bytes_make_the_readers_panic() {
         let rng = Rng::seeded(13);
-        let valid = Codec::Msgpack.encode(&json!({"a": [1, {"b": "c"}], "d": 1.5})).expect("encodes");
+        let valid = Codec::Msgpack
+            .encode(&json!({"a": [1, {"b": "c"}], "d": 1.5}))
+            .expect("encodes");
         for _ in 0..50_000 {
             let mut bytes = valid.clone();
             for _ in 0..rng.below(4) {

@@ -72,9 +72,15 @@ impl Sessions {
 
     /// Returns the supervisor of all sessions, itself supervised by the node's.
     pub(crate) fn supervisor(&self, root: &ActorCell) -> Result<ActorCell, Refusal> {
-        let mut supervisor = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut supervisor = self
+            .supervisor
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(cell) = &*supervisor
-            && !matches!(cell.get_status(), ActorStatus::Stopping | ActorStatus::Stopped)
+            && !matches!(
+                cell.get_status(),
+                ActorStatus::Stopping | ActorStatus::Stopped
+            )
         {
             return Ok(cell.clone());
         }
@@ -93,9 +99,14 @@ fn admit(places: &Arc<Semaphore>, drain: &Drain) -> Result<Admitted, Refusal> {
         return Err(Refusal::Unavailable("the node is draining".into()));
     }
     let permit = places.clone().try_acquire_owned();
-    let overloaded = |_| Refusal::Overloaded { retry_after: RETRY_AFTER };
+    let overloaded = |_| Refusal::Overloaded {
+        retry_after: RETRY_AFTER,
+    };
     let (permit, resident) = (permit.map_err(overloaded)?, drain.enter());
-    Ok(Admitted { _permit: permit, _resident: resident })
+    Ok(Admitted {
+        _permit: permit,
+        _resident: resident,
+    })
 }
 
 impl fmt::Debug for Sessions {

@@ -59,13 +59,36 @@ pub(crate) struct EntityCall {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     Entity(EntityCall),
-    SagaStart { kind: String, id: String, input: Raw },
-    SagaResult { kind: String, id: String, wait: Duration },
-    SagaSignal { kind: String, id: String, name: String, data: Raw },
-    Subscribe { topic: Arc<str>, since: Option<Position> },
-    Unsubscribe { topic: Arc<str> },
-    Publish { topic: Arc<str>, data: Raw },
-    Cancel { id: Id },
+    SagaStart {
+        kind: String,
+        id: String,
+        input: Raw,
+    },
+    SagaResult {
+        kind: String,
+        id: String,
+        wait: Duration,
+    },
+    SagaSignal {
+        kind: String,
+        id: String,
+        name: String,
+        data: Raw,
+    },
+    Subscribe {
+        topic: Arc<str>,
+        since: Option<Position>,
+    },
+    Unsubscribe {
+        topic: Arc<str>,
+    },
+    Publish {
+        topic: Arc<str>,
+        data: Raw,
+    },
+    Cancel {
+        id: Id,
+    },
     Ping,
 }
 
@@ -74,20 +97,31 @@ pub(crate) enum Operation {
 pub(crate) struct Malformed {
     pub(crate) id: Option<Id>,
     pub(crate) code: i32,
-    pub(crate) rejection: Rejection,
+    pub(crate) rejection: Box<Rejection>,
 }
 
 /// Reads a message.
 pub(crate) fn read(codec: Codec, message: &[u8]) -> Result<Request, Malformed> {
     let malformed = |id: Option<Id>, code: i32, detail: &dyn fmt::Display| {
-        let kind = if code == UNKNOWN_METHOD { "not_hosted" } else { "decode" };
-        Malformed { id, code, rejection: Rejection::new(kind, detail) }
+        let kind = if code == UNKNOWN_METHOD {
+            "not_hosted"
+        } else {
+            "decode"
+        };
+        Malformed {
+            id,
+            code,
+            rejection: Box::new(Rejection::new(kind, detail)),
+        }
     };
     let mut fields = raw::fields(codec, message).map_err(|unreadable| match unreadable {
         Unreadable::Broken(why) => malformed(None, BROKEN, &why),
         Unreadable::NoObject => malformed(None, INVALID, &"send one JSON-RPC 2.0 object a message"),
     })?;
-    let mut envelope = Params { codec, fields: std::mem::take(&mut fields) };
+    let mut envelope = Params {
+        codec,
+        fields: std::mem::take(&mut fields),
+    };
     let id = envelope.optional::<Id>("id").and_then(check_id);
     let id = id.map_err(|rejection| malformed(None, INVALID, &rejection.detail()))?;
     let invalid = |rejection: Rejection| malformed(id.clone(), INVALID, &rejection.detail());
@@ -100,10 +134,17 @@ pub(crate) fn read(codec: Codec, message: &[u8]) -> Result<Request, Malformed> {
     let params = match envelope.fields.get("params") {
         None => Fields::new(),
         Some(bytes) => raw::fields(codec, bytes).map_err(|_| {
-            malformed(id.clone(), INVALID_PARAMS, &"`params` is an object of named values")
+            malformed(
+                id.clone(),
+                INVALID_PARAMS,
+                &"`params` is an object of named values",
+            )
         })?,
     };
-    let mut params = Params { codec, fields: params };
+    let mut params = Params {
+        codec,
+        fields: params,
+    };
     let operation = match operation(&method, &mut params) {
         None => {
             let text = format!("there is no method {}", shown(&method));
@@ -111,16 +152,17 @@ pub(crate) fn read(codec: Codec, message: &[u8]) -> Result<Request, Malformed> {
         }
         Some(operation) => operation.and_then(|operation| params.finish().map(|()| operation)),
     };
-    let operation =
-        operation.map_err(|rejection| malformed(id.clone(), INVALID_PARAMS, &rejection.detail()))?;
+    let operation = operation
+        .map_err(|rejection| malformed(id.clone(), INVALID_PARAMS, &rejection.detail()))?;
     Ok(Request { id, operation })
 }
 
 fn check_id(id: Option<Id>) -> Result<Option<Id>, Rejection> {
     match id {
-        Some(Id::Text(text)) if text.len() > ID_BYTES_MAX => {
-            Err(Rejection::new("decode", format_args!("`id` has at most {ID_BYTES_MAX} bytes")))
-        }
+        Some(Id::Text(text)) if text.len() > ID_BYTES_MAX => Err(Rejection::new(
+            "decode",
+            format_args!("`id` has at most {ID_BYTES_MAX} bytes"),
+        )),
         id => Ok(id),
     }
 }
@@ -134,9 +176,9 @@ fn operation(method: &str, params: &mut Params<'_>) -> Option<Result<Operation, 
         "saga.result" => saga_result(params),
         "saga.signal" => saga_signal(params),
         "topic.subscribe" => subscribe(params),
-        "topic.unsubscribe" => {
-            params.required("topic").map(|topic| Operation::Unsubscribe { topic })
-        }
+        "topic.unsubscribe" => params
+            .required("topic")
+            .map(|topic| Operation::Unsubscribe { topic }),
         "topic.publish" => publish(params),
         "cancel" => params.required("id").map(|id| Operation::Cancel { id }),
         "ping" => Ok(Operation::Ping),
@@ -149,12 +191,17 @@ fn entity(params: &mut Params<'_>, cast: bool) -> Result<Operation, Rejection> {
     if let Some(key) = &key {
         preferences::checked_key("key", key)?;
     }
-    let timeout = params.optional::<u64>("timeout_ms")?.map(Duration::from_millis);
+    let timeout = params
+        .optional::<u64>("timeout_ms")?
+        .map(Duration::from_millis);
     Ok(Operation::Entity(EntityCall {
         kind: params.required("kind")?,
         id: params.required("id")?,
         method: params.required("method")?,
-        args: params.raw("args").unwrap_or(Raw { codec: params.codec, bytes: Vec::new() }),
+        args: params.raw("args").unwrap_or(Raw {
+            codec: params.codec,
+            bytes: Vec::new(),
+        }),
         key,
         timeout: timeout.unwrap_or(CALL_TIMEOUT).min(CALL_TIMEOUT_MAX),
         cast,
@@ -162,7 +209,10 @@ fn entity(params: &mut Params<'_>, cast: bool) -> Result<Operation, Rejection> {
 }
 
 fn saga_start(params: &mut Params<'_>) -> Result<Operation, Rejection> {
-    let empty = Raw { codec: Codec::Json, bytes: b"{}".to_vec() };
+    let empty = Raw {
+        codec: Codec::Json,
+        bytes: b"{}".to_vec(),
+    };
     Ok(Operation::SagaStart {
         kind: params.required("kind")?,
         id: params.required("id")?,
@@ -184,7 +234,10 @@ fn saga_signal(params: &mut Params<'_>) -> Result<Operation, Rejection> {
         kind: params.required("kind")?,
         id: params.required("id")?,
         name: params.required("name")?,
-        data: params.raw("data").unwrap_or(Raw { codec: params.codec, bytes: Vec::new() }),
+        data: params.raw("data").unwrap_or(Raw {
+            codec: params.codec,
+            bytes: Vec::new(),
+        }),
     })
 }
 
@@ -225,7 +278,10 @@ impl Params<'_> {
 
     fn raw(&mut self, name: &str) -> Option<Raw> {
         let bytes = self.fields.remove(name)?;
-        Some(Raw { codec: self.codec, bytes: bytes.to_vec() })
+        Some(Raw {
+            codec: self.codec,
+            bytes: bytes.to_vec(),
+        })
     }
 
     fn finish(&self) -> Result<(), Rejection> {

@@ -58,9 +58,8 @@ pub(crate) async fn upgrade(
     let caller = request::caller(&parts.extensions)?;
     let drain = topics::drain(&mut parts, &shared).await;
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
-    let upgrade = upgrade.map_err(|error| {
-        Rejection::new("decode", error.body_text()).with_status(error.status())
-    })?;
+    let upgrade = upgrade
+        .map_err(|error| Rejection::new("decode", error.body_text()).with_status(error.status()))?;
     let place = shared.sessions.socket(&drain)?;
     let limits = &shared.limits;
     let upgrade = upgrade
@@ -71,10 +70,23 @@ pub(crate) async fn upgrade(
         .write_buffer_size(WRITE_BUFFER)
         .max_write_buffer_size(WRITE_BUFFER_MAX)
         .on_failed_upgrade(|error| tracing::debug!(%error, "a socket was not upgraded"));
-    let packed = upgrade.selected_protocol().is_some_and(|name| *name == *PROTOCOLS[1]);
+    let packed = upgrade
+        .selected_protocol()
+        .is_some_and(|name| *name == *PROTOCOLS[1]);
     let wire = Wire(if packed { Codec::Msgpack } else { Codec::Json });
     Ok(upgrade
-        .on_upgrade(move |socket| run(socket, Opening { shared, caller, drain, wire, place }))
+        .on_upgrade(move |socket| {
+            run(
+                socket,
+                Opening {
+                    shared,
+                    caller,
+                    drain,
+                    wire,
+                    place,
+                },
+            )
+        })
         .into_response())
 }
 
@@ -97,7 +109,13 @@ struct Welcome {
 
 /// Serves one socket to its end.
 async fn run(socket: WebSocket, opening: Opening) {
-    let Opening { shared, caller, drain, wire, place } = opening;
+    let Opening {
+        shared,
+        caller,
+        drain,
+        wire,
+        place,
+    } = opening;
     let hosting = shared.client.hosting().clone();
     let reconnect = shared.sessions.reconnect_after(hosting.rng());
     let (sink, mut stream) = socket.split();
@@ -109,9 +127,16 @@ async fn run(socket: WebSocket, opening: Opening) {
     };
     // The queue is empty and has room: this cannot fail.
     drop(outbound.try_send(Outbound::Frame(wire.notification("welcome", &welcome))));
-    let birth = Birth { shared: shared.clone(), caller, wire, outbound };
+    let birth = Birth {
+        shared: shared.clone(),
+        caller,
+        wire,
+        outbound,
+    };
     let spawned = match shared.sessions.supervisor(hosting.root()) {
-        Ok(supervisor) => Session::spawn_linked(None, Session, birth, supervisor).await.ok(),
+        Ok(supervisor) => Session::spawn_linked(None, Session, birth, supervisor)
+            .await
+            .ok(),
         Err(_) => None,
     };
     let Some((session, ended)) = spawned else {

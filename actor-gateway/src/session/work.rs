@@ -67,18 +67,29 @@ pub(super) struct Listening {
 pub(super) fn of(shared: &Arc<Shared>, caller: &Caller, operation: Operation) -> Work {
     match operation {
         Operation::Entity(call) => entity(shared, caller, call),
-        Operation::SagaStart { kind, id, input } => saga(shared, caller, (kind, id), "start", input),
-        Operation::SagaSignal { kind, id, name, data } => {
-            match sagas::signal_args(&name, data.codec, &data.bytes) {
-                Ok(bytes) => {
-                    let args = Raw { codec: data.codec, bytes };
-                    saga(shared, caller, (kind, id), "signal", args)
-                }
-                Err(rejection) => refused(rejection),
-            }
+        Operation::SagaStart { kind, id, input } => {
+            saga(shared, caller, (kind, id), "start", input)
         }
+        Operation::SagaSignal {
+            kind,
+            id,
+            name,
+            data,
+        } => match sagas::signal_args(&name, data.codec, &data.bytes) {
+            Ok(bytes) => {
+                let args = Raw {
+                    codec: data.codec,
+                    bytes,
+                };
+                saga(shared, caller, (kind, id), "signal", args)
+            }
+            Err(rejection) => refused(rejection),
+        },
         Operation::SagaResult { kind, id, wait } => {
-            let args = Raw { codec: Codec::Json, bytes: sagas::wait_args(wait) };
+            let args = Raw {
+                codec: Codec::Json,
+                bytes: sagas::wait_args(wait),
+            };
             let invocation = invocation(&kind, &id, "result", args, wait + sagas::ANSWER_MARGIN);
             invoke(shared, caller, Family::Sagas, invocation, false)
         }
@@ -114,7 +125,9 @@ fn saga(
 }
 
 fn invocation(kind: &str, id: &str, method: &str, args: Raw, timeout: Duration) -> Invocation {
-    Invocation::new(kind, id, method).args(args.codec, args.bytes).timeout(timeout)
+    Invocation::new(kind, id, method)
+        .args(args.codec, args.bytes)
+        .timeout(timeout)
 }
 
 fn invoke(
@@ -124,14 +137,23 @@ fn invoke(
     invocation: Invocation,
     exclusive: bool,
 ) -> Work {
-    let lane = ("target", invocation.kind.to_string(), invocation.id.to_string());
+    let lane = (
+        "target",
+        invocation.kind.to_string(),
+        invocation.id.to_string(),
+    );
     let codec = invocation.reply;
     let (shared, caller) = (shared.clone(), caller.clone());
     let run = async move {
         let outcome = request::invoke(&shared, &caller, family, invocation).await;
         outcome.map_or_else(Outcome::from, |encoded| Outcome::Encoded(codec, encoded))
     };
-    Work { lane, exclusive, place: None, run: run.boxed() }
+    Work {
+        lane,
+        exclusive,
+        place: None,
+        run: run.boxed(),
+    }
 }
 
 fn publish(shared: &Arc<Shared>, caller: &Caller, topic: Arc<str>, data: Raw) -> Work {
@@ -141,7 +163,9 @@ fn publish(shared: &Arc<Shared>, caller: &Caller, topic: Arc<str>, data: Raw) ->
         let json = match data.codec {
             Codec::Json => Ok(data.bytes),
             // Topics are kept as JSON.
-            codec => codec.decode::<Value>(&data.bytes).and_then(|value| Codec::Json.encode(&value)),
+            codec => codec
+                .decode::<Value>(&data.bytes)
+                .and_then(|value| Codec::Json.encode(&value)),
         };
         let json = json.map_err(|error| Refusal::Decode(error.to_string().into()));
         let announced = match json {
@@ -150,7 +174,12 @@ fn publish(shared: &Arc<Shared>, caller: &Caller, topic: Arc<str>, data: Raw) ->
         };
         announced.map_or_else(Outcome::from, Outcome::Position)
     };
-    Work { lane, exclusive: true, place: None, run: run.boxed() }
+    Work {
+        lane,
+        exclusive: true,
+        place: None,
+        run: run.boxed(),
+    }
 }
 
 /// Prepares a subscription that `end` ends.
@@ -169,17 +198,31 @@ pub(super) fn subscribe(
             Err(refusal) => return Outcome::from(refusal),
         };
         let Position { epoch, offset } = opened.position;
-        let result = Listening { epoch, offset, recovered: opened.recovered };
+        let result = Listening {
+            epoch,
+            offset,
+            recovered: opened.recovered,
+        };
         let events = Abortable::new(opened.feed.into_stream(), end).boxed();
         Outcome::Subscribed(Box::new(Feeding { result, events }))
     };
-    Work { lane, exclusive: false, place: Some(place), run: run.boxed() }
+    Work {
+        lane,
+        exclusive: false,
+        place: Some(place),
+        run: run.boxed(),
+    }
 }
 
 fn refused(rejection: Rejection) -> Work {
     let lane = ("nothing", String::new(), String::new());
     let run = std::future::ready(Outcome::Refused(rejection)).boxed();
-    Work { lane, exclusive: false, place: None, run }
+    Work {
+        lane,
+        exclusive: false,
+        place: None,
+        run,
+    }
 }
 
 impl From<Refusal> for Outcome {

@@ -41,7 +41,12 @@ impl Feed {
         since: Option<Position>,
     ) -> Result<Opened, Refusal> {
         let subscribed = client.subscribe(topic, since).await?;
-        let Subscribed { position, recovered, backlog, subscription } = subscribed;
+        let Subscribed {
+            position,
+            recovered,
+            backlog,
+            subscription,
+        } = subscribed;
         let start = match (backlog.first(), since) {
             (Some(first), _) => Position {
                 offset: first.position.offset.saturating_sub(1),
@@ -56,7 +61,12 @@ impl Feed {
             backlog: backlog.into(),
             subscription,
         };
-        Ok(Opened { feed, position, start, recovered })
+        Ok(Opened {
+            feed,
+            position,
+            start,
+            recovered,
+        })
     }
 
     /// Returns the next event; `None` once events were lost or the store does not answer.

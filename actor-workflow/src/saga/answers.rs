@@ -56,8 +56,12 @@ impl Activation {
 
     fn status(&mut self) -> Result<Status, Refusal> {
         let key = self.slot.key.clone();
+        let waits = self.ledger.as_ref().and_then(|ledger| ledger.waits_for());
         match self.run() {
-            Some(run) => Ok(run.status.clone()),
+            Some(run) => Ok(Status {
+                reason: waits.or_else(|| run.status.reason.clone()),
+                ..run.status.clone()
+            }),
             None => Err(Refusal::NotHosted(
                 format!("`{}` has no run `{}`", key.kind, key.id).into(),
             )),

@@ -22,7 +22,7 @@ use actor_core::{
 };
 use tokio::sync::{Notify, oneshot};
 
-use super::slot::Slot;
+use super::{slot::Slot, state::State};
 use crate::{
     journal::{Entry, Replay},
     store::{
@@ -36,6 +36,9 @@ pub const JOURNAL_ENTRIES_MAX: usize = 10_000;
 
 /// Bytes a journal may have before the run ends as failed.
 pub const JOURNAL_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Failures of the infrastructure in a row after which a run's row shows what it waits for.
+const WAITS_SHOWN: u32 = 3;
 
 /// Why a body does not go on; it is dropped where it waits.
 #[derive(Debug)]
@@ -86,6 +89,8 @@ pub(crate) struct Inner {
     note: Option<Change>,
     /// The run was counted as suspect; its first progress takes that back.
     suspect: bool,
+    /// What the body waits for, until it gets on.
+    waits: Option<Arc<str>>,
 }
 
 /// Under what a ledger writes.
@@ -112,6 +117,7 @@ impl Ledger {
             in_flight: 0,
             note: None,
             suspect: false,
+            waits: None,
         };
         Self {
             hosting,
@@ -193,6 +199,28 @@ impl Ledger {
         self.lock().note = Some(change);
     }
 
+    /// Shows what the run waits for; from the third time on also in its row.
+    pub(crate) async fn waits(self: &Arc<Self>, times: u32, why: String) {
+        let change = Change {
+            state: State::Running.as_str(),
+            reason: Some(why.as_str().into()),
+            ..Change::default()
+        };
+        self.lock().waits = Some(why.into());
+        if times == WAITS_SHOWN {
+            if self.store(Vec::new(), vec![runs::update(&self.place, change)]).await.is_err() {
+                self.lost().await
+            }
+            let state = State::Running.as_str();
+            self.note(Change { state, ..Change::default() });
+        }
+    }
+
+    /// Returns what the body waits for.
+    pub(crate) fn waits_for(&self) -> Option<Arc<str>> {
+        self.lock().waits.clone()
+    }
+
     /// Takes back what was counted against the run once it makes progress.
     pub(crate) fn forgive_on_progress(&self) {
         self.lock().suspect = true;
@@ -243,6 +271,9 @@ impl Ledger {
         told: oneshot::Sender<Option<Vec<(usize, i64)>>>,
     ) {
         let mut inner = self.lock();
+        if !entries.is_empty() {
+            inner.waits = None;
+        }
         for entry in &entries {
             inner.appended += 1;
             writes.push(journal::append(&self.place, inner.appended, entry));

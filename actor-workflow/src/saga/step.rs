@@ -192,7 +192,9 @@ impl<'s, F, T, U> PlannedStep<'s, F, T, U> {
     ///
     /// Between attempts it waits, 100 ms at first, then twice as long each time up to 10 s, give or
     /// take a fifth. Failed attempts and what is left of the pause survive restarts. A failure that
-    /// says it is fatal ends the step at once.
+    /// says it is fatal ends the step at once. One that is the infrastructure's and passes
+    /// ([`Failure::is_transient`]) is no attempt: the step is tried again, with the same pauses,
+    /// until it passed, and the run shows what it waits for.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts.max(1);
         self
@@ -332,6 +334,7 @@ impl Task<'_> {
             Recall::Again { attempts, pause } => (attempts, pause),
             _ => (0, Duration::ZERO),
         };
+        let mut not_counted = 0;
         loop {
             self.ledger.wait(pause).await;
             made += 1;
@@ -342,6 +345,13 @@ impl Task<'_> {
             };
             self.ledger.hosting.pass(self.name).await;
             match outcome.unwrap_or_else(panicked) {
+                Err(failure) if !failure.fatal && failure.is_transient() => {
+                    made -= 1;
+                    not_counted += 1;
+                    pause = backoff(not_counted, self.ledger.hosting.rng());
+                    let why = format!("`{}` waits: {failure}", self.name);
+                    self.ledger.waits(not_counted, why).await;
+                }
                 Err(failure) if !failure.fatal && made < self.attempts => {
                     pause = backoff(made, self.ledger.hosting.rng());
                     self.failed(made, &failure, pause).await;

@@ -55,7 +55,9 @@ impl Run for Checkout {
     async fn run(&self, saga: &mut Saga) -> Result<Receipt> {
         let order = &OrderId::from(saga.id().as_str());
         let lines = &saga
-            .step("read cart", |step| async move { step.entity::<Cart>(&self.cart).lines().await })
+            .step("read cart", |step| async move {
+                step.entity::<Cart>(&self.cart).lines().await
+            })
             .attempts(PATIENCE)
             .await?;
         if lines.is_empty() {
@@ -63,7 +65,9 @@ impl Run for Checkout {
         }
 
         saga.step("open order", |step| async move {
-            step.entity::<Order>(order).open(self.cart.clone(), lines.clone()).await
+            step.entity::<Order>(order)
+                .open(self.cart.clone(), lines.clone())
+                .await
         })
         .attempts(PATIENCE)
         .compensate(|(), step| async move { step.entity::<Order>(order).cancel().await })
@@ -71,13 +75,16 @@ impl Run for Checkout {
 
         for (sku, quantity) in lines {
             saga.step("reserve stock", |step| async move {
-                let level = step.entity::<Stock>(sku).reserve(order.clone(), *quantity).await;
+                let level = step
+                    .entity::<Stock>(sku)
+                    .reserve(order.clone(), *quantity)
+                    .await;
                 level.map_err(|error| final_if_rejected(error, "out_of_stock"))
             })
             .attempts(PATIENCE)
-            .compensate(|_, step| async move {
-                step.entity::<Stock>(sku).release(order.clone()).await
-            })
+            .compensate(
+                |_, step| async move { step.entity::<Stock>(sku).release(order.clone()).await },
+            )
             .await?;
         }
 
@@ -90,9 +97,11 @@ impl Run for Checkout {
             })
             .await?;
 
-        saga.step("place order", |step| async move { step.entity::<Order>(order).place().await })
-            .attempts(PATIENCE)
-            .await?;
+        saga.step("place order", |step| async move {
+            step.entity::<Order>(order).place().await
+        })
+        .attempts(PATIENCE)
+        .await?;
         Ok(Receipt {
             order: order.clone(),
             payment: charge.payment,
@@ -105,9 +114,15 @@ impl Checkout {
     /// Charges the card under the step's key: asked again, the provider answers as before.
     async fn pay(&self, step: Step, total: Cents) -> Result<Charge> {
         let payment = step.key().to_string();
-        let charged = step.entity::<Payment>(&payment).charge(self.card.clone(), total).await;
+        let charged = step
+            .entity::<Payment>(&payment)
+            .charge(self.card.clone(), total)
+            .await;
         let total_cents = charged.map_err(|error| final_if_rejected(error, "card_declined"))?;
-        Ok(Charge { payment, total_cents })
+        Ok(Charge {
+            payment,
+            total_cents,
+        })
     }
 }
 

@@ -17,4 +17,10 @@ pub mod opening;
 pub mod page;
 
 /// Everything a node of the shop hosts.
-pub type Kinds = (stock::Stock, cart::Cart, order::Order, payment::Payment, checkout::Checkout);
+pub type Kinds = (
+    stock::Stock,
+    cart::Cart,
+    order::Order,
+    payment::Payment,
+    checkout::Checkout,
+);

@@ -9,7 +9,11 @@ use shop::{Kinds, opening, order::OrderChanged, page, stock::StockChanged};
 async fn main() -> Result<()> {
     let settings = Settings::from_args_or_exit();
     settings.start_logging();
-    let node = Node::builder().settings(settings).host::<Kinds>().start_or_exit().await;
+    let node = Node::builder()
+        .settings(settings)
+        .host::<Kinds>()
+        .start_or_exit()
+        .await;
     opening::open(&node.client()).await?;
 
     let gateway = Gateway::of(&node)

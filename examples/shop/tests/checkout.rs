@@ -16,8 +16,14 @@ const VISA: &str = "visa";
 
 /// Puts two honeys and a kettle into the cart `c-1`, and enough of both on the shelf.
 async fn fill_the_cart(sim: &Sim) -> Result<()> {
-    sim.entity::<Stock>("honey").restock(5).key("first delivery").await?;
-    sim.entity::<Stock>("kettle").restock(1).key("first delivery").await?;
+    sim.entity::<Stock>("honey")
+        .restock(5)
+        .key("first delivery")
+        .await?;
+    sim.entity::<Stock>("kettle")
+        .restock(1)
+        .key("first delivery")
+        .await?;
     let cart = sim.entity::<Cart>("c-1");
     cart.add("honey".into(), 2).key("a").await?;
     cart.add("kettle".into(), 1).key("b").await?;
@@ -25,7 +31,10 @@ async fn fill_the_cart(sim: &Sim) -> Result<()> {
 }
 
 fn purchase(card: &str) -> Checkout {
-    Checkout { cart: "c-1".into(), card: Card::from(card) }
+    Checkout {
+        cart: "c-1".into(),
+        card: Card::from(card),
+    }
 }
 
 async fn levels(sim: &Sim) -> Result<(u64, u64)> {
@@ -44,7 +53,10 @@ async fn life(sim: &Sim) -> Result<Incarnation> {
 async fn assert_bought(sim: &Sim, receipt: &Receipt) -> Result<()> {
     assert_eq!(receipt.total_cents, Cents(2 * 760 + 5900));
     assert_eq!(sim.entity::<Payment>(&receipt.payment).balance().await?, 1);
-    assert_eq!(sim.entity::<Order>("o-1").status().await?, Some(OrderStatus::Placed));
+    assert_eq!(
+        sim.entity::<Order>("o-1").status().await?,
+        Some(OrderStatus::Placed)
+    );
     assert_eq!(levels(sim).await?, (3, 0));
     assert_eq!(sim.entity::<Cart>("c-1").lines().await?, Lines::new());
     for sku in ["honey", "kettle"] {
@@ -58,7 +70,11 @@ async fn assert_bought(sim: &Sim, receipt: &Receipt) -> Result<()> {
 async fn a_purchase_is_paid_once_and_leaves_stock_and_cart(sim: Sim) -> Result<()> {
     fill_the_cart(&sim).await?;
 
-    let run = sim.client().saga::<Checkout>("o-1").start(purchase(VISA)).await?;
+    let run = sim
+        .client()
+        .saga::<Checkout>("o-1")
+        .start(purchase(VISA))
+        .await?;
     let receipt = run.result().await?;
 
     assert_bought(&sim, &receipt).await
@@ -68,25 +84,50 @@ async fn a_purchase_is_paid_once_and_leaves_stock_and_cart(sim: Sim) -> Result<(
 async fn a_declined_card_leaves_no_trace_of_trying(sim: Sim) -> Result<()> {
     fill_the_cart(&sim).await?;
 
-    let run = sim.client().saga::<Checkout>("o-1").start(purchase(DECLINED)).await?;
+    let run = sim
+        .client()
+        .saga::<Checkout>("o-1")
+        .start(purchase(DECLINED))
+        .await?;
     let failed = run.result().await;
 
     let ended = run.poll().await?;
-    assert_eq!(ended.error.map(|error| error.kind).as_deref(), Some("card_declined"), "{failed:?}");
+    assert_eq!(
+        ended.error.map(|error| error.kind).as_deref(),
+        Some("card_declined"),
+        "{failed:?}"
+    );
     assert_eq!(levels(&sim).await?, (5, 1));
-    assert_eq!(sim.entity::<Order>("o-1").status().await?, Some(OrderStatus::Cancelled));
-    assert_eq!(sim.entity::<Cart>("c-1").lines().await?.len(), 2, "the cart is as it was");
+    assert_eq!(
+        sim.entity::<Order>("o-1").status().await?,
+        Some(OrderStatus::Cancelled)
+    );
+    assert_eq!(
+        sim.entity::<Cart>("c-1").lines().await?.len(),
+        2,
+        "the cart is as it was"
+    );
     Ok(())
 }
 
 #[sim::test(host(Stock, Cart, Order, Payment, Checkout), seeds = 8)]
 async fn a_crash_after_any_step_changes_nothing(sim: Sim) -> Result<()> {
     fill_the_cart(&sim).await?;
-    let steps = ["read cart", "open order", "reserve stock", "charge card", "place order"];
+    let steps = [
+        "read cart",
+        "open order",
+        "reserve stock",
+        "charge card",
+        "place order",
+    ];
     let step = steps[sim.rng().below(steps.len() as u64) as usize];
     sim.crash_after(step);
 
-    let run = sim.client().saga::<Checkout>("o-1").start(purchase(VISA)).await?;
+    let run = sim
+        .client()
+        .saga::<Checkout>("o-1")
+        .start(purchase(VISA))
+        .await?;
     let receipt = run.result().await?;
 
     assert_eq!(life(&sim).await?, Incarnation(2), "no crash after {step}");
@@ -99,13 +140,20 @@ async fn a_crash_while_a_declined_order_is_undone_changes_nothing(sim: Sim) -> R
     let points = ["charge card", "undo reserve stock", "undo open order"];
     sim.crash_after(points[sim.rng().below(points.len() as u64) as usize]);
 
-    let run = sim.client().saga::<Checkout>("o-1").start(purchase(DECLINED)).await?;
+    let run = sim
+        .client()
+        .saga::<Checkout>("o-1")
+        .start(purchase(DECLINED))
+        .await?;
     let failed = run.result().await;
 
     assert!(failed.is_err(), "{failed:?}");
     assert_eq!(life(&sim).await?, Incarnation(2), "no crash");
     assert_eq!(levels(&sim).await?, (5, 1));
-    assert_eq!(sim.entity::<Order>("o-1").status().await?, Some(OrderStatus::Cancelled));
+    assert_eq!(
+        sim.entity::<Order>("o-1").status().await?,
+        Some(OrderStatus::Cancelled)
+    );
     Ok(())
 }
 
@@ -116,8 +164,16 @@ async fn the_last_one_is_sold_once(sim: Sim) -> Result<()> {
     let mut runs = Vec::new();
     for shopper in ["ada", "bob"] {
         sim.entity::<Cart>(shopper).add("kettle".into(), 1).await?;
-        let checkout = Checkout { cart: shopper.into(), card: VISA.into() };
-        runs.push(client.saga::<Checkout>(format!("o-{shopper}")).start(checkout).await?);
+        let checkout = Checkout {
+            cart: shopper.into(),
+            card: VISA.into(),
+        };
+        runs.push(
+            client
+                .saga::<Checkout>(format!("o-{shopper}"))
+                .start(checkout)
+                .await?,
+        );
     }
 
     let mut sold = 0;

@@ -1,6 +1,6 @@
-//! What the lanes count and measure (names in `interfaces.md`).
+//! What the lanes count and measure. Operators rely on the names.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::item::Verdict;
 
@@ -16,11 +16,23 @@ const DURATION: &str = "actor_commit_duration";
 /// Items in a transaction.
 const BATCH: &str = "actor_commit_batch_size";
 
-/// Records a verdict.
-pub(super) fn verdict(verdict: &Verdict) {
-    metrics::counter!(COMMITS, "outcome" => verdict.outcome()).increment(1);
-    if matches!(verdict, Verdict::Fenced) {
-        metrics::counter!(FENCED).increment(1);
+/// The verdicts of a batch, counted together: a look-up a batch instead of one an item.
+#[derive(Debug, Default)]
+pub(super) struct Tally(BTreeMap<&'static str, u64>);
+
+impl Tally {
+    pub(super) fn add(&mut self, verdict: &Verdict) {
+        *self.0.entry(verdict.outcome()).or_default() += 1;
+    }
+
+    /// Records what was added.
+    pub(super) fn record(&self) {
+        for (outcome, count) in &self.0 {
+            metrics::counter!(COMMITS, "outcome" => *outcome).increment(*count);
+        }
+        if let Some(count) = self.0.get(Verdict::Fenced.outcome()) {
+            metrics::counter!(FENCED).increment(*count);
+        }
     }
 }
 

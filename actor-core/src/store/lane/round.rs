@@ -58,6 +58,7 @@ pub(super) struct Round<'l> {
     verdicts: Vec<Option<Verdict>>,
     /// How many items were told; always a prefix, so that verdicts come in item order.
     told: usize,
+    tally: meter::Tally,
 }
 
 impl<'l> Round<'l> {
@@ -68,6 +69,7 @@ impl<'l> Round<'l> {
             bodies: bodies.into(),
             dones: dones.into(),
             told: 0,
+            tally: meter::Tally::default(),
         }
     }
 
@@ -98,6 +100,7 @@ impl<'l> Round<'l> {
             }
             self.tell();
         }
+        self.tally.record();
     }
 
     /// Runs one transaction and measures it.
@@ -214,7 +217,7 @@ impl<'l> Round<'l> {
     fn tell(&mut self) {
         while let Some(verdict) = self.verdicts.get_mut(self.told).and_then(Option::take) {
             self.told += 1;
-            meter::verdict(&verdict);
+            self.tally.add(&verdict);
             let Some(done) = self.dones.pop_front() else {
                 return;
             };

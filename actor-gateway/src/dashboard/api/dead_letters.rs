@@ -28,16 +28,25 @@ pub(in crate::dashboard) async fn list(
         text => number("after", text)?,
     };
     let limit = page.limit() as u32;
-    let rows = shared.client.hosting().store().read("dead letters", move |connection| {
-        Box::pin(async move {
-            let rows = dead_letters::list(connection, after, limit).await?;
-            Ok((rows, dead_letters::count(connection).await?))
-        })
-    });
+    let rows = shared
+        .client
+        .hosting()
+        .store()
+        .read("dead letters", move |connection| {
+            Box::pin(async move {
+                let rows = dead_letters::list(connection, after, limit).await?;
+                Ok((rows, dead_letters::count(connection).await?))
+            })
+        });
     let (rows, count) = rows.await.map_err(store)?;
-    let next = rows.last().filter(|_| rows.len() == page.limit()).map(|row| row.seq.to_string());
+    let next = rows
+        .last()
+        .filter(|_| rows.len() == page.limit())
+        .map(|row| row.seq.to_string());
     let rows: Vec<Value> = rows.iter().map(show).collect();
-    Ok(Json(json!({"count": count, "dead_letters": rows, "next": next})))
+    Ok(Json(
+        json!({"count": count, "dead_letters": rows, "next": next}),
+    ))
 }
 
 fn show(letter: &DeadLetter) -> Value {
@@ -70,9 +79,11 @@ pub(in crate::dashboard) async fn replay(
 ) -> Result<Json<Value>, Rejection> {
     let seq = number("dead letter", &seq)?;
     let hosting = shared.client.hosting();
-    let replayed = hosting.store().write("replay dead letter", move |connection| {
-        Box::pin(async move { dead_letters::replay(connection, seq).await })
-    });
+    let replayed = hosting
+        .store()
+        .write("replay dead letter", move |connection| {
+            Box::pin(async move { dead_letters::replay(connection, seq).await })
+        });
     let Some(replayed) = replayed.await.map_err(store)? else {
         return Err(gone(seq));
     };
@@ -81,7 +92,9 @@ pub(in crate::dashboard) async fn replay(
     if let Err(error) = hosting.poll(0).await {
         tracing::warn!(%error, "a replayed message waits for the next poll");
     }
-    Ok(Json(json!({"seq": seq, "mailbox_seq": replayed.seq, "shard": replayed.shard})))
+    Ok(Json(
+        json!({"seq": seq, "mailbox_seq": replayed.seq, "shard": replayed.shard}),
+    ))
 }
 
 /// Deletes a dead letter for good.
@@ -90,9 +103,13 @@ pub(in crate::dashboard) async fn discard(
     Segments(seq): Segments<String>,
 ) -> Result<Json<Value>, Rejection> {
     let seq = number("dead letter", &seq)?;
-    let discarded = shared.client.hosting().store().write("discard dead letter", move |connection| {
-        Box::pin(async move { dead_letters::discard(connection, seq).await })
-    });
+    let discarded = shared
+        .client
+        .hosting()
+        .store()
+        .write("discard dead letter", move |connection| {
+            Box::pin(async move { dead_letters::discard(connection, seq).await })
+        });
     if !discarded.await.map_err(store)? {
         return Err(gone(seq));
     }

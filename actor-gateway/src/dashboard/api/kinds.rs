@@ -16,7 +16,10 @@ pub(in crate::dashboard) async fn entities(
 ) -> Result<Json<Value>, Rejection> {
     let hosting = shared.client.hosting();
     let Some(kind) = &page.kind else {
-        let kinds: Vec<Value> = hosting.kinds().map(|hosted| summary(hosted.as_ref())).collect();
+        let kinds: Vec<Value> = hosting
+            .kinds()
+            .map(|hosted| summary(hosted.as_ref()))
+            .collect();
         return Ok(Json(json!({"kinds": kinds})));
     };
     let hosted = hosting.hosted(kind)?;
@@ -24,9 +27,17 @@ pub(in crate::dashboard) async fn entities(
     targets.retain(|target| target.id.as_str() > page.after.as_str());
     let more = targets.len() > page.limit();
     targets.truncate(page.limit());
-    let next = targets.last().filter(|_| more).map(|target| target.id.to_string());
-    let entities: Vec<Value> = targets.iter().map(|target| activation(hosting, target)).collect();
-    Ok(Json(json!({"kind": kind, "entities": entities, "next": next})))
+    let next = targets
+        .last()
+        .filter(|_| more)
+        .map(|target| target.id.to_string());
+    let entities: Vec<Value> = targets
+        .iter()
+        .map(|target| activation(hosting, target))
+        .collect();
+    Ok(Json(
+        json!({"kind": kind, "entities": entities, "next": next}),
+    ))
 }
 
 fn summary(hosted: &dyn Hosted) -> Value {
@@ -36,16 +47,24 @@ fn summary(hosted: &dyn Hosted) -> Value {
         .totals()
         .map(|(outcome, count)| (outcome.to_owned(), count.into()))
         .collect();
-    let methods = hosted.methods().iter().filter(|method| method.callable).map(|method| {
-        json!({
-            "name": method.name,
-            "args": method.args,
-            "writes": method.writes,
-            "docs": method.docs,
-        })
-    });
+    let methods = hosted
+        .methods()
+        .iter()
+        .filter(|method| method.callable)
+        .map(|method| {
+            json!({
+                "name": method.name,
+                "args": method.args,
+                "writes": method.writes,
+                "docs": method.docs,
+            })
+        });
     let methods: Vec<Value> = methods.collect();
-    let events: Vec<&str> = hosted.events().iter().map(|handler| handler.event).collect();
+    let events: Vec<&str> = hosted
+        .events()
+        .iter()
+        .map(|handler| handler.event)
+        .collect();
     json!({
         "kind": hosted.kind(),
         "role": hosted.role(),
@@ -59,7 +78,9 @@ fn summary(hosted: &dyn Hosted) -> Value {
 }
 
 fn activation(hosting: &Hosting, target: &Target) -> Value {
-    let idle = target.idle_since.map(|since| hosting.now().saturating_duration_since(since));
+    let idle = target
+        .idle_since
+        .map(|since| hosting.now().saturating_duration_since(since));
     json!({
         "id": target.id,
         "shard": target.shard,

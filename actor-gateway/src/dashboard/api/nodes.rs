@@ -26,12 +26,14 @@ pub(in crate::dashboard) async fn list(
     State(shared): State<Arc<Shared>>,
 ) -> Result<Json<Value>, Rejection> {
     let hosting = shared.client.hosting();
-    let rows = hosting.store().read("nodes for the dashboard", |connection| {
-        Box::pin(async move {
-            let nodes = nodes::list(connection, LEASE).await?;
-            Ok((nodes, ownership::list(connection).await?))
-        })
-    });
+    let rows = hosting
+        .store()
+        .read("nodes for the dashboard", |connection| {
+            Box::pin(async move {
+                let nodes = nodes::list(connection, LEASE).await?;
+                Ok((nodes, ownership::list(connection).await?))
+            })
+        });
     let (rows, shards) = rows.await.map_err(store)?;
     let mut owned = BTreeMap::new();
     for (node, life) in shards.into_iter().filter_map(|row| row.owner) {
@@ -77,16 +79,23 @@ pub(in crate::dashboard) async fn shards(
     State(shared): State<Arc<Shared>>,
 ) -> Result<Json<Value>, Rejection> {
     let hosting = shared.client.hosting();
-    let rows = hosting.store().read("shards for the dashboard", |connection| {
-        Box::pin(async move { ownership::list(connection).await })
-    });
+    let rows = hosting
+        .store()
+        .read("shards for the dashboard", |connection| {
+            Box::pin(async move { ownership::list(connection).await })
+        });
     let rows = rows.await.map_err(store)?;
     let shards = rows.into_iter().map(|row| {
-        let (owner, life) = row.owner.map(|(node, life)| (node.to_string(), life.0)).unzip();
+        let (owner, life) = row
+            .owner
+            .map(|(node, life)| (node.to_string(), life.0))
+            .unzip();
         json!({"shard": row.shard, "owner": owner, "incarnation": life, "epoch": row.epoch})
     });
     let shards: Vec<Value> = shards.collect();
-    Ok(Json(json!({"count": hosting.shards().count(), "shards": shards})))
+    Ok(Json(
+        json!({"count": hosting.shards().count(), "shards": shards}),
+    ))
 }
 
 /// Stops this node in order, as SIGTERM does.
@@ -104,5 +113,8 @@ pub(in crate::dashboard) async fn drain(
     let drain = topics::drain(&mut parts, &shared).await;
     tracing::info!(node, "an operator drains the node");
     drain.begin();
-    Ok((StatusCode::ACCEPTED, Json(json!({"node": node, "draining": true}))))
+    Ok((
+        StatusCode::ACCEPTED,
+        Json(json!({"node": node, "draining": true})),
+    ))
 }

@@ -1,8 +1,9 @@
 //! Sagas by state, with why each is not moving; and jobs, when there are any.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use actor_core::{Invocation, codec::Codec, hosting::Role};
+use actor_workflow::{SagaClient, overview::Query, saga};
 use axum::{Json, extract::State};
 use serde_json::{Value, json};
 
@@ -14,15 +15,59 @@ use crate::{
     sagas,
 };
 
-/// Lists sagas.
+/// Lists sagas of one kind, else of all kinds, each kind its newest page.
 pub(in crate::dashboard) async fn list(
     State(shared): State<Arc<Shared>>,
-    Asked(_page): Asked,
+    Asked(page): Asked,
 ) -> Result<Json<Value>, Rejection> {
     let hosting = shared.client.hosting();
-    let kinds = hosting.kinds().filter(|hosted| hosted.role() == Role::Workflow);
+    let kinds = hosting
+        .kinds()
+        .filter(|hosted| hosted.role() == Role::Workflow);
     let kinds: Vec<&str> = kinds.map(|hosted| hosted.kind()).collect();
-    Ok(Json(json!({"kinds": kinds, "sagas": [], "next": null})))
+    let state = page.state.as_deref().filter(|state| !state.is_empty());
+    let unknown =
+        |word: &str| Rejection::new("decode", format_args!("there is no state {}", shown(word)));
+    let state = state
+        .map(|word| saga::State::parse(word).ok_or_else(|| unknown(word)))
+        .transpose()?;
+    let overview = shared.client.sagas();
+    let mut sagas = Vec::new();
+    for kind in kinds
+        .iter()
+        .filter(|kind| page.kind.as_deref().is_none_or(|one| one == **kind))
+    {
+        let mut query = Query::of(*kind);
+        (query.state, query.limit) = (state, page.limit() as u32);
+        query.after.clone_from(&page.after);
+        sagas.extend(overview.runs(query).await?);
+    }
+    let next = page.kind.as_ref().filter(|_| sagas.len() == page.limit());
+    let next = next.and_then(|_| sagas.last()).map(|line| line.id.clone());
+    let mut counts = BTreeMap::new();
+    for count in overview.counts().await? {
+        *counts.entry(count.state).or_insert(0) += count.runs;
+    }
+    sagas.sort_by_key(|line| std::cmp::Reverse(line.updated_at));
+    Ok(Json(
+        json!({"kinds": kinds, "counts": counts, "sagas": sagas, "next": next}),
+    ))
+}
+
+/// Returns a saga's journal as a timeline.
+pub(in crate::dashboard) async fn journal(
+    State(shared): State<Arc<Shared>>,
+    Segments((kind, id)): Segments<(String, String)>,
+    Asked(page): Asked,
+) -> Result<Json<Value>, Rejection> {
+    let after = match page.after.as_str() {
+        "" => 0,
+        text => text
+            .parse()
+            .map_err(|_| Rejection::new("decode", "`after` is not a number"))?,
+    };
+    let points = shared.client.sagas().journal(&kind, &id, after).await?;
+    Ok(Json(json!({"kind": kind, "id": id, "journal": points})))
 }
 
 /// Cancels, pauses or resumes a saga, exposed or not.
@@ -40,8 +85,14 @@ pub(in crate::dashboard) async fn steer(
     let invocation = Invocation::new(kind, id, verb).timeout(sagas::ANSWER_MARGIN);
     let asked = request::within(sagas::ANSWER_MARGIN, shared.client.invoke(invocation));
     let outcome = asked.await?;
-    let value = Codec::Json.decode::<Value>(&outcome.bytes).unwrap_or_default();
-    if outcome.ok { Ok(Json(value)) } else { Err(Rejection::rejected(value)) }
+    let value = Codec::Json
+        .decode::<Value>(&outcome.bytes)
+        .unwrap_or_default();
+    if outcome.ok {
+        Ok(Json(value))
+    } else {
+        Err(Rejection::rejected(value))
+    }
 }
 
 /// Lists jobs.

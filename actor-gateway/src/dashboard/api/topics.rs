@@ -19,11 +19,16 @@ pub(in crate::dashboard) async fn list(
 ) -> Result<Json<Value>, Rejection> {
     let hosting = shared.client.hosting();
     let (after, limit) = (page.after.clone(), page.limit() as u32);
-    let rows = hosting.store().read("topics for the dashboard", move |connection| {
-        Box::pin(async move { topics::list(connection, &after, limit).await })
-    });
+    let rows = hosting
+        .store()
+        .read("topics for the dashboard", move |connection| {
+            Box::pin(async move { topics::list(connection, &after, limit).await })
+        });
     let rows = rows.await.map_err(store)?;
-    let next = rows.last().filter(|_| rows.len() == page.limit()).map(|row| row.0.clone());
+    let next = rows
+        .last()
+        .filter(|_| rows.len() == page.limit())
+        .map(|row| row.0.clone());
     let mut listeners = hosting.topics().counts();
     let access = |topic: &str| match shared.topics().get(topic) {
         Some(TopicAccess::Listen) => "listen",

@@ -28,34 +28,77 @@ fn a_call_keeps_its_arguments_unread() {
         };
         assert_eq!((call.kind.as_str(), call.id.as_str()), ("cart", "c-1"));
         assert_eq!(call.args.codec.decode::<Value>(&call.args.bytes), Ok(args));
-        assert_eq!((call.key.as_deref(), call.timeout), (Some("k"), CALL_TIMEOUT));
+        assert_eq!(
+            (call.key.as_deref(), call.timeout),
+            (Some("k"), CALL_TIMEOUT)
+        );
     }
 }
 
 #[test]
 fn a_mistake_is_answered_under_its_id_with_its_code() {
-    let call = |params: Value| json!({"jsonrpc": "2.0", "id": 1, "method": "entity.call", "params": params});
+    let method = "entity.call";
+    let call =
+        |params: Value| json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
     let table = [
         (json!([]), None, INVALID),
-        (json!({"jsonrpc": "1.0", "id": 1, "method": "ping"}), Some(1), INVALID),
+        (
+            json!({"jsonrpc": "1.0", "id": 1, "method": "ping"}),
+            Some(1),
+            INVALID,
+        ),
         (json!({"jsonrpc": "2.0", "id": 1}), Some(1), INVALID),
-        (json!({"jsonrpc": "2.0", "id": [1], "method": "ping"}), None, INVALID),
-        (json!({"jsonrpc": "2.0", "id": 1, "method": "dance"}), Some(1), UNKNOWN_METHOD),
+        (
+            json!({"jsonrpc": "2.0", "id": [1], "method": "ping"}),
+            None,
+            INVALID,
+        ),
+        (
+            json!({"jsonrpc": "2.0", "id": 1, "method": "dance"}),
+            Some(1),
+            UNKNOWN_METHOD,
+        ),
         (call(json!([1])), Some(1), INVALID_PARAMS),
-        (call(json!({"kind": "cart", "id": "c"})), Some(1), INVALID_PARAMS),
-        (call(json!({"kind": 1, "id": "c", "method": "m"})), Some(1), INVALID_PARAMS),
-        (call(json!({"kind": "c", "id": "c", "method": "m", "extra": 1})), Some(1), INVALID_PARAMS),
-        (call(json!({"kind": "c", "id": "c", "method": "m", "key": ""})), Some(1), INVALID_PARAMS),
+        (
+            call(json!({"kind": "cart", "id": "c"})),
+            Some(1),
+            INVALID_PARAMS,
+        ),
+        (
+            call(json!({"kind": 1, "id": "c", "method": "m"})),
+            Some(1),
+            INVALID_PARAMS,
+        ),
+        (
+            call(json!({"kind": "c", "id": "c", "method": "m", "extra": 1})),
+            Some(1),
+            INVALID_PARAMS,
+        ),
+        (
+            call(json!({"kind": "c", "id": "c", "method": "m", "key": ""})),
+            Some(1),
+            INVALID_PARAMS,
+        ),
     ];
     for (message, id, code) in table {
         for codec in CODECS {
             let malformed = read_value(codec, &message).expect_err("malformed");
 
-            assert_eq!((malformed.id, malformed.code), (id.map(Id::Number), code), "{message}");
+            assert_eq!(
+                (malformed.id, malformed.code),
+                (id.map(Id::Number), code),
+                "{message}"
+            );
         }
     }
-    assert_eq!(read(Codec::Json, b"{").map_err(|malformed| malformed.code), Err(BROKEN));
-    assert_eq!(read(Codec::Msgpack, &[0xc1]).map_err(|malformed| malformed.code), Err(BROKEN));
+    assert_eq!(
+        read(Codec::Json, b"{").map_err(|malformed| malformed.code),
+        Err(BROKEN)
+    );
+    assert_eq!(
+        read(Codec::Msgpack, &[0xc1]).map_err(|malformed| malformed.code),
+        Err(BROKEN)
+    );
 }
 
 #[test]
@@ -92,7 +135,7 @@ fn no_bytes_make_the_reader_panic() {
 #[test]
 fn deep_nesting_does_not_overflow_the_stack() {
     let deep = format!(
-        r#"{{"jsonrpc":"2.0","id":1,"method":"topic.publish","params":{{"topic":"t","data":{}{}}}}}"#,
+        r#"{{"jsonrpc":"2.0","method":"topic.publish","params":{{"topic":"t","data":{}{}}}}}"#,
         "[".repeat(30_000),
         "]".repeat(30_000),
     );

@@ -1,0 +1,260 @@
+//! A node as a program sees it: start, takeover, refusal, stop, on a real SQLite file.
+
+use std::path::Path;
+
+use actor_cluster::{
+    Node, Settings, StartError,
+    node::{Phase, StartErrorKind},
+};
+use actor_core::{
+    Entity, handlers,
+    store::{
+        nodes::{self, NodeRow, NodeState},
+        ownership,
+    },
+};
+use serde::{Deserialize, Serialize};
+
+/// Counts, and keeps the count.
+#[derive(Debug, Default, Entity, Serialize, Deserialize)]
+#[entity(durable)]
+struct Counter {
+    count: u64,
+}
+
+#[handlers]
+impl Counter {
+    /// Adds and returns the sum.
+    pub fn add(&mut self, amount: u64) -> u64 {
+        self.count += amount;
+        self.count
+    }
+}
+
+async fn start(file: &Path, arguments: &[&str]) -> Result<Node, StartError> {
+    let url = format!("sqlite://{}", file.display());
+    let database = ["--database-url", &url];
+    let arguments = database.iter().chain(arguments).copied();
+    let settings = Settings::from_arguments(arguments).expect("the settings are accepted");
+    Node::builder()
+        .settings(settings)
+        .host::<Counter>()
+        .start()
+        .await
+}
+
+async fn rows(node: &Node) -> Vec<NodeRow> {
+    let ttl = node.settings().lease_ttl;
+    let rows = node
+        .hosting()
+        .store()
+        .read("nodes", move |c| Box::pin(nodes::list(c, ttl)));
+    rows.await.expect("the rows are read")
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+#[tokio::test]
+async fn a_second_node_on_a_file_is_refused_and_told_who_holds_it() {
+    let folder = folder();
+    let file = folder.path().join("a.db");
+    let first = start(&file, &["--node-name", "first"])
+        .await
+        .expect("the first starts");
+
+    let error = start(&file, &["--node-name", "second"])
+        .await
+        .expect_err("held");
+
+    assert_eq!(error.kind(), StartErrorKind::Held);
+    assert_eq!(error.exit_code(), 2);
+    let line = error.to_string();
+    let pid = std::process::id().to_string();
+    for part in ["a.db.lock", "node first", &pid] {
+        assert!(line.contains(part), "{line}");
+    }
+    first.shutdown().await;
+    start(&file, &[])
+        .await
+        .expect("the lock is free")
+        .shutdown()
+        .await;
+}
+
+#[tokio::test]
+async fn a_node_that_died_is_succeeded_at_once_with_higher_epochs() {
+    let folder = folder();
+    let file = folder.path().join("a.db");
+    let first = start(&file, &["--node-name", "n"]).await.expect("starts");
+    let counter = first.client().entity::<Counter>("a");
+    counter.add(2).await.expect("stored");
+    let epochs = first.hosting().shards().owned();
+    // Nothing is said to the database: that is how a killed process ends.
+    first.hosting().stop().await;
+    drop((first, counter));
+
+    let second = start(&file, &["--node-name", "n"]).await.expect("starts");
+
+    assert_eq!(second.incarnation().0, 2);
+    let raised = second.hosting().shards().owned();
+    assert_eq!(raised.len(), 512);
+    assert!(raised.iter().zip(&epochs).all(|(new, old)| new.1 > old.1));
+    assert_eq!(second.client().entity::<Counter>("a").add(1).await, Ok(3));
+    second.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_node_under_a_new_name_succeeds_the_one_before() {
+    let folder = folder();
+    let file = folder.path().join("a.db");
+    let first = start(&file, &["--node-name", "old"]).await.expect("starts");
+    first.hosting().stop().await;
+    drop(first);
+
+    let second = start(&file, &["--node-name", "new"]).await.expect("starts");
+
+    assert_eq!(second.hosting().shards().owned().len(), 512);
+    let states: Vec<_> = rows(&second)
+        .await
+        .into_iter()
+        .map(|row| (row.node.to_string(), row.state))
+        .collect();
+    assert_eq!(
+        states,
+        [
+            ("new".into(), NodeState::Up),
+            ("old".into(), NodeState::Dead)
+        ]
+    );
+    second.shutdown().await;
+}
+
+#[tokio::test]
+async fn only_messages_of_a_life_that_ended_badly_are_suspect() {
+    let folder = folder();
+    let file = folder.path().join("a.db");
+    for (in_order, suspect) in [(true, false), (false, true)] {
+        let node = start(&file, &[]).await.expect("starts");
+        node.client()
+            .entity::<Counter>("a")
+            .add(1)
+            .cast()
+            .await
+            .expect("stored");
+        if in_order {
+            node.shutdown().await;
+        } else {
+            node.hosting().stop().await;
+        }
+        drop(node);
+
+        let node = start(&file, &[]).await.expect("starts");
+        assert_eq!(
+            node.hosting().is_suspect(1),
+            suspect,
+            "in order: {in_order}"
+        );
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_stops_in_order_releases_everything_and_says_so() {
+    let folder = folder();
+    let file = folder.path().join("a.db");
+    let node = start(&file, &["--node-name", "n"]).await.expect("starts");
+    assert!(node.is_ready());
+
+    let stopped = node.shutdown().await;
+
+    assert_eq!(stopped.unfinished, 0);
+    assert_eq!((node.is_ready(), node.phase()), (false, Phase::Stopped));
+    assert_eq!(node.ended().await, Phase::Stopped);
+    let other = start(&file, &["--node-name", "other"])
+        .await
+        .expect("starts");
+    let former = rows(&other)
+        .await
+        .into_iter()
+        .find(|row| row.node.as_str() == "n");
+    assert_eq!(former.expect("its row").state, NodeState::Left);
+    let shards = other
+        .hosting()
+        .store()
+        .read("shards", |c| Box::pin(ownership::list(c)));
+    assert!(
+        shards
+            .await
+            .expect("read")
+            .iter()
+            .all(|row| row.epoch.0 == 2)
+    );
+    other.shutdown().await;
+}
+
+#[tokio::test]
+async fn another_number_of_shards_than_the_databases_is_refused() {
+    let folder = folder();
+    let file = folder.path().join("a.db");
+    start(&file, &["--shards", "8"])
+        .await
+        .expect("starts")
+        .shutdown()
+        .await;
+
+    let error = start(&file, &["--shards", "9"]).await.expect_err("refused");
+
+    assert_eq!(
+        (error.kind(), error.exit_code()),
+        (StartErrorKind::Setting, 2)
+    );
+    let line = error.to_string();
+    assert!(
+        line.contains("shards = 8") && line.contains("shards = 9"),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_opened_is_named_in_one_line() {
+    let folder = folder();
+    let nowhere = folder.path().join("nowhere").join("a.db");
+    let broken = folder.path().join("broken.db");
+    std::fs::write(&broken, "this is no database, however long one looks at it").expect("written");
+
+    for file in [nowhere.as_path(), folder.path(), &broken] {
+        let error = start(file, &[]).await.expect_err("refused");
+
+        assert_eq!(
+            (error.kind(), error.exit_code()),
+            (StartErrorKind::Store, 2)
+        );
+        let line = error.to_string();
+        let name = file.file_name().expect("named").to_string_lossy();
+        assert!(line.contains(&*name) && !line.contains('\n'), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn two_kinds_of_one_name_do_not_start() {
+    #[derive(Debug, Default, Entity)]
+    #[entity(kind = "counter")]
+    struct Impostor;
+
+    #[handlers]
+    impl Impostor {
+        /// Nothing.
+        pub fn nothing(&self) {}
+    }
+
+    let node = Node::builder()
+        .database_url("sqlite::memory:")
+        .host::<(Counter, Impostor)>();
+
+    let error = node.start().await.expect_err("refused");
+
+    assert_eq!(error.kind(), StartErrorKind::Wiring);
+    assert!(error.to_string().contains("`counter`"), "{error}");
+}
