@@ -17,11 +17,17 @@ impl Database {
     /// Returns the plan's database, or a new file.
     pub(crate) fn of(plan: &Plan) -> Result<Self> {
         if let Some(url) = &plan.database_url {
-            return Ok(Self { url: url.clone(), _folder: None });
+            return Ok(Self {
+                url: url.clone(),
+                _folder: None,
+            });
         }
         let folder = tempfile::tempdir()?;
         let url = format!("sqlite://{}", folder.path().join("bench.db").display());
-        Ok(Self { url, _folder: Some(folder) })
+        Ok(Self {
+            url,
+            _folder: Some(folder),
+        })
     }
 }
 
@@ -43,7 +49,13 @@ impl Node {
         let database = Database::of(plan)?;
         let builder = actor_cluster::Node::builder().database_url(&database.url);
         // One more: some workloads begin with an entity that is not counted.
-        let node = with(builder.residents_max(residents as usize + 1)).start().await?;
-        Ok(Self { client: node.client(), _node: node, _database: database })
+        let node = with(builder.residents_max(residents as usize + 1))
+            .start()
+            .await?;
+        Ok(Self {
+            client: node.client(),
+            _node: node,
+            _database: database,
+        })
     }
 }

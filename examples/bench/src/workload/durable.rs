@@ -139,5 +139,8 @@ pub(super) async fn cast(plan: &Plan) -> Result<Vec<Line>> {
     let line = Line::of("durable_cast", "sqlite", &plan, &load);
     let stored_per_s = rounded(per_second(stored, plan.measured), 1);
     let handled = handled.load(Ordering::Relaxed);
-    Ok(vec![line.with("handled", handled).with("stored_per_s", stored_per_s)])
+    Ok(vec![
+        line.with("handled", handled)
+            .with("stored_per_s", stored_per_s),
+    ])
 }

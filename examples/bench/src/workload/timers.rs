@@ -92,7 +92,9 @@ pub(super) async fn run(plan: &Plan) -> Result<Vec<Line>> {
     }
     let expected = u64::from(count) + u64::from(QUIET);
     if woken != expected {
-        quiet.failed(format_args!("{expected} timers were stored, {woken} counted"));
+        quiet.failed(format_args!(
+            "{expected} timers were stored, {woken} counted"
+        ));
     }
     let late_ms = burst.microseconds(0.99) / 1000.0;
     (quiet.ops, quiet.took) = (u64::from(count), took);
