@@ -23,7 +23,7 @@ impl Tally {
 
 /// Runs `entity_call`: the references are made once, as the floor's are.
 pub(super) async fn run(plan: &Plan) -> Result<Vec<Line>> {
-    let node = Node::start::<Tally>(plan, Default::default(), plan.entities).await?;
+    let node = Node::start(plan, plan.entities, |node| node.host::<Tally>()).await?;
     let tallies = Arc::new(tallies(&node.client, plan.entities));
     let load = closed_loop(plan, move |turn| {
         let tallies = tallies.clone();
@@ -34,7 +34,7 @@ pub(super) async fn run(plan: &Plan) -> Result<Vec<Line>> {
 
 /// Runs `entity_call_by_id`: each call finds its entity by its id, as a web handler does.
 pub(super) async fn by_id(plan: &Plan) -> Result<Vec<Line>> {
-    let node = Node::start::<Tally>(plan, Default::default(), plan.entities).await?;
+    let node = Node::start(plan, plan.entities, |node| node.host::<Tally>()).await?;
     let (client, count) = (node.client.clone(), plan.entities as usize);
     let load = closed_loop(plan, move |turn| {
         let tally = client.entity::<Tally>(turn.pick(count));

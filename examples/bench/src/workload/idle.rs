@@ -8,7 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use actor_core::{Failure, Result, clock::Clock, hosting::Resources};
+use actor_core::{Failure, Result, clock::Clock};
 use ractor::Actor;
 
 use super::{durable::Account, entity_call::Tally, ractor_call::Counter};
@@ -67,7 +67,7 @@ async fn bare(plan: &Plan, count: u32) -> Result<Line> {
 }
 
 async fn volatile(plan: &Plan, count: u32) -> Result<Line> {
-    let node = Node::start::<Tally>(plan, Resources::default(), count).await?;
+    let node = Node::start(plan, count, |node| node.host::<Tally>()).await?;
     node.client.entity::<Tally>("first").add(1).await?;
     let measure = Measure::begin();
     for id in 0..count {
@@ -77,7 +77,7 @@ async fn volatile(plan: &Plan, count: u32) -> Result<Line> {
 }
 
 async fn durable(plan: &Plan, count: u32) -> Result<Line> {
-    let node = Node::start::<Account>(plan, Resources::default(), count).await?;
+    let node = Node::start(plan, count, |node| node.host::<Account>()).await?;
     node.client.entity::<Account>("first").add(1).await?;
     let measure = Measure::begin();
     let callers = plan.concurrency;

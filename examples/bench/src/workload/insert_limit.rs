@@ -5,13 +5,13 @@
 //! callers have: each transaction takes C. The open form takes whatever size of batch is fastest
 //! here.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actor_core::{
-    Failure, Result, ShardId,
+    Failure, NodeId, Result, ShardId,
     clock::{Clock, Instant},
     id::CallId,
-    store::Store,
+    store::{Store, StoreConfig, TaskExecutor, migrate, nodes, ownership},
 };
 use sqlx::{
     Arguments as _, AssertSqlSafe, Connection as _, Executor as _, SqliteConnection,
@@ -21,7 +21,7 @@ use sqlx::{
 use crate::{
     arguments::Plan,
     load::{Load, Turn},
-    node::{Database, own_everything},
+    node::Database,
     report::Line,
 };
 
@@ -86,9 +86,7 @@ struct Writer {
 
 impl Writer {
     async fn open(database: &Database, entities: u32) -> Result<Self> {
-        let store: Store = database.open().await?;
-        let shards = own_everything(&store).await?;
-        store.close().await?;
+        let incarnation = own_everything(&database.url).await?;
         let options: SqliteConnectOptions = database.url.parse()?;
         let options = options
             .journal_mode(SqliteJournalMode::Wal)
@@ -108,7 +106,7 @@ impl Writer {
             checkpoints: SqliteConnection::connect_with(&options).await?,
             checkpointed: Clock.now(),
             entities: (0..entities).map(entity).collect(),
-            incarnation: i64::try_from(shards.incarnation().0)?,
+            incarnation,
             turns: 0,
             texts: BTreeMap::new(),
         })
@@ -280,4 +278,23 @@ where
     values
         .add(value)
         .map_err(|error| Failure::new("bind", error))
+}
+
+/// Makes the tables and owns all shards, as a node that is alone does; returns its incarnation.
+async fn own_everything(url: &str) -> Result<i64> {
+    let store = Store::open(StoreConfig::new(url), Arc::new(TaskExecutor)).await?;
+    migrate::run(&store).await?;
+    let incarnation = store.write("own everything", |c| {
+        Box::pin(async move {
+            let (node, ttl) = (NodeId::new(NODE), Duration::from_secs(3600));
+            let incarnation = nodes::register(c, &node, "", ttl).await?;
+            ownership::ensure(c, SHARDS).await?;
+            let all: Vec<ShardId> = (0..SHARDS).map(ShardId).collect();
+            ownership::take(c, &all, &node, incarnation, ttl).await?;
+            Ok(incarnation)
+        })
+    });
+    let incarnation = incarnation.await?;
+    store.close().await?;
+    Ok(i64::try_from(incarnation.0)?)
 }

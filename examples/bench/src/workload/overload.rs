@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actor_core::{CallError, Ctx, Entity, Result, clock::Clock, handlers, hosting::Resources};
+use actor_core::{CallError, Ctx, Entity, Result, clock::Clock, handlers};
 use tokio::task::JoinSet;
 
 use super::entity_call::{Tally, tallies};
@@ -55,7 +55,7 @@ struct Others {
 
 /// Runs `overload`.
 pub(super) async fn run(plan: &Plan) -> Result<Vec<Line>> {
-    let node = Node::start::<(Slow, Tally)>(plan, Resources::default(), plan.entities).await?;
+    let node = Node::start(plan, plan.entities + 1, |node| node.host::<(Slow, Tally)>()).await?;
     let others = Arc::new(tallies(&node.client, plan.entities));
     let call_others = |plan: &Plan| {
         let (others, plan) = (others.clone(), plan.clone());
