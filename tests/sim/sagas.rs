@@ -16,11 +16,17 @@ struct Provider(Arc<Mutex<Vec<String>>>);
 
 impl Provider {
     fn log(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn note(&self, line: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(line);
     }
 
     /// Does something once a key.
@@ -77,7 +83,8 @@ impl Run for Buy {
         let slow = Duration::from_millis(self.slow_ms);
         saga.step("charge card", |step| async move {
             Clock.sleep(slow).await;
-            step.resource::<Provider>().once(format!("charge {}", step.key()));
+            step.resource::<Provider>()
+                .once(format!("charge {}", step.key()));
             Ok::<_, Failure>(step.key().to_string())
         })
         .compensate(|charge, step| async move {
@@ -114,7 +121,7 @@ async fn start(sim: &Sim, id: impl ToString, input: &Buy) -> SagaRef<Buy> {
 /// Waits for the end of a run, whatever happens to the node that is asked.
 async fn end(run: &SagaRef<Buy>) -> Result<String, SagaError> {
     for _ in 0..100 {
-        match run.result_within(Duration::from_secs(30)).await {
+        match run.result().await {
             Err(SagaError::Refused(_)) => {}
             other => return other,
         }
@@ -143,6 +150,39 @@ async fn a_crash_between_charge_and_journal_charges_once(sim: Sim) -> Result<()>
     Ok(())
 }
 
+#[sim::test(host(Buy, Stock), seeds = 8)]
+async fn what_a_crash_kept_out_of_the_journal_is_undone_too_when_the_run_is_cancelled(sim: Sim) {
+    let provider = Provider::default();
+    sim.provide(provider.clone());
+    let run = start(
+        &sim,
+        "a",
+        &Buy {
+            slow_ms: 1_000,
+            ..Buy::default()
+        },
+    )
+    .await;
+    sim.crash_after("charge card");
+    sim.advance(Duration::from_millis(1_500)).await;
+    let charges = provider.log().len();
+
+    while run.cancel().await.is_err() {
+        sim.advance(Duration::from_millis(100)).await;
+    }
+    let result = end(&run).await;
+
+    assert_eq!(charges, 1, "the charge was made");
+    assert_eq!(result, Err(SagaError::Cancelled));
+    assert_eq!(taken(&sim).await, 0);
+    assert_eq!(
+        provider.log().len(),
+        2,
+        "one charge, one refund: {:?}",
+        provider.log()
+    );
+}
+
 /// Runs a failing and a completing purchase with `fault` hitting one commit after the other, until
 /// no commit is left that it could hit.
 async fn with_each_commit(sim: &Sim, fault: fn() -> Fault) {
@@ -154,17 +194,31 @@ async fn with_each_commit(sim: &Sim, fault: fn() -> Fault) {
             let before = (taken(sim).await, provider.log().len());
             sim.clear_faults(0);
             sim.fault(0, fault().only("commit").skip(commit));
-            let input = Buy { fails, ..Buy::default() };
+            let input = Buy {
+                fails,
+                ..Buy::default()
+            };
             let run = start(sim, format!("{fails}-{commit}"), &input).await;
             let result = end(&run).await;
             sim.clear_faults(0);
             let (stock, charges) = (taken(sim).await, provider.log().len());
             if fails {
-                assert!(matches!(result, Err(SagaError::Failed(_))), "{result:?} at {commit}");
-                assert_eq!((stock, charges), (before.0, before.1 + 2), "at commit {commit}");
+                assert!(
+                    matches!(result, Err(SagaError::Failed(_))),
+                    "{result:?} at {commit}"
+                );
+                assert_eq!(
+                    (stock, charges),
+                    (before.0, before.1 + 2),
+                    "at commit {commit}"
+                );
             } else {
                 assert_eq!(result, Ok("shipped".to_owned()), "at commit {commit}");
-                assert_eq!((stock, charges), (before.0 + 1, before.1 + 1), "at {commit}");
+                assert_eq!(
+                    (stock, charges),
+                    (before.0 + 1, before.1 + 1),
+                    "at {commit}"
+                );
             }
             hit = commit;
             if commit >= 12 {
@@ -200,11 +254,22 @@ async fn a_commit_of_a_run_whose_end_is_unknown_loses_and_doubles_nothing(sim: S
 async fn an_hour_of_sleep_over_a_restart_ends_on_time_and_not_early(sim: Sim) {
     sim.provide(Provider::default());
     let hour = 3_600_000;
-    let input = Buy { wait_ms: hour, ..Buy::default() };
+    let input = Buy {
+        wait_ms: hour,
+        ..Buy::default()
+    };
     let run = start(&sim, "a", &input).await;
     sim.advance(Duration::from_secs(600)).await;
-    assert_eq!(run.poll().await.map(|poll| poll.state), Ok(State::Suspended));
-    let line = sim.sagas().runs(Query::of("buy")).await.expect("lists").remove(0);
+    assert_eq!(
+        run.poll().await.map(|poll| poll.state),
+        Ok(State::Suspended)
+    );
+    let line = sim
+        .sagas()
+        .runs(Query::of("buy"))
+        .await
+        .expect("lists")
+        .remove(0);
 
     sim.crash(0);
     sim.advance(Duration::from_secs(60)).await;
@@ -239,7 +304,11 @@ async fn owner(sim: &Sim, id: &'static str) -> usize {
 async fn a_run_moves_to_another_node_when_its_own_dies(sim: Sim) {
     let provider = Provider::default();
     sim.provide(provider.clone());
-    let input = Buy { wait_ms: 5_000, fails: true, ..Buy::default() };
+    let input = Buy {
+        wait_ms: 5_000,
+        fails: true,
+        ..Buy::default()
+    };
     let run = start(&sim, "a", &input).await;
     sim.advance(Duration::from_secs(2)).await;
 
@@ -278,7 +347,15 @@ async fn a_step_waits_for_an_entity_whose_node_died_instead_of_failing(sim: Sim)
 async fn a_step_that_never_ends_is_cut_off_half_a_minute_after_cancelling(sim: Sim) {
     let provider = Provider::default();
     sim.provide(provider.clone());
-    let run = start(&sim, "a", &Buy { stalls: true, ..Buy::default() }).await;
+    let run = start(
+        &sim,
+        "a",
+        &Buy {
+            stalls: true,
+            ..Buy::default()
+        },
+    )
+    .await;
     sim.advance(Duration::from_secs(10)).await;
     let begun = sim.now();
 
@@ -296,7 +373,15 @@ async fn a_step_that_never_ends_is_cut_off_half_a_minute_after_cancelling(sim: S
 async fn a_draining_node_lets_the_running_step_end_and_the_next_life_goes_on(sim: Sim) {
     let provider = Provider::default();
     sim.provide(provider.clone());
-    let run = start(&sim, "a", &Buy { slow_ms: 3_000, ..Buy::default() }).await;
+    let run = start(
+        &sim,
+        "a",
+        &Buy {
+            slow_ms: 3_000,
+            ..Buy::default()
+        },
+    )
+    .await;
     sim.advance(Duration::from_secs(1)).await;
 
     sim.shutdown(0).await.expect("it stops in order");
@@ -306,7 +391,10 @@ async fn a_draining_node_lets_the_running_step_end_and_the_next_life_goes_on(sim
     assert_eq!(charges, 1, "the step ended before the node did");
     let before = sim.now();
     assert_eq!(end(&run).await, Ok("shipped".to_owned()));
-    assert!(sim.now() - before < Duration::from_secs(3), "the step did not run again");
+    assert!(
+        sim.now() - before < Duration::from_secs(3),
+        "the step did not run again"
+    );
 }
 
 #[sim::test(host(Buy, Stock))]
@@ -374,7 +462,11 @@ async fn a_bad_day(sim: &Sim) {
     assert_eq!(taken(sim).await, shipped);
     let log = provider.log();
     let refunds = log.iter().filter(|line| line.starts_with("refund")).count();
-    assert_eq!((log.len() - refunds) as i64 - refunds as i64, shipped, "{log:?}");
+    assert_eq!(
+        (log.len() - refunds) as i64 - refunds as i64,
+        shipped,
+        "{log:?}"
+    );
 }
 
 #[sim::test(host(Buy, Stock), seeds = 12)]
@@ -407,7 +499,10 @@ fn the_same_seed_gives_the_same_trace_with_sagas_too() {
                 Ok(())
             })
         });
-        let hashes = hashes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let hashes = hashes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         hashes
     };
     let [first, second] = [1, 2].map(hashes);

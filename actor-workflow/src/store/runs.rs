@@ -85,7 +85,11 @@ pub fn update(place: &Place, change: Change) -> Write {
             change.wake_after.map(Value::from_now).into(),
             result.unwrap_or(Value::Null),
             error.unwrap_or(Value::Null),
-            if change.finished { Value::NOW } else { Value::Null },
+            if change.finished {
+                Value::NOW
+            } else {
+                Value::Null
+            },
             Value::NOW,
         ],
     }
