@@ -91,7 +91,7 @@ impl Saga {
     ///
     /// The run leaves memory and survives restarts meanwhile. It wakes up late rather than early.
     pub async fn sleep(&mut self, duration: Duration) {
-        let (position, recall) = self.enter(CommandKind::Timer, "".into()).await;
+        let (position, recall) = self.enter(CommandKind::Timer, "".into(), false).await;
         if recall == Recall::New {
             let whole = duration.as_nanos().div_ceil(1_000_000);
             let duration_ms = u64::try_from(whole).unwrap_or(u64::MAX);
@@ -134,7 +134,7 @@ impl Saga {
 
     /// Returns a value from outside, made once.
     async fn value(&mut self, name: &'static str, make: impl FnOnce() -> i64 + Send) -> i64 {
-        let (position, recall) = self.enter(CommandKind::Value, name.into()).await;
+        let (position, recall) = self.enter(CommandKind::Value, name.into(), false).await;
         let value = match recall {
             Recall::Done(Outcome::Value(bytes)) => match Codec::Msgpack.decode(&bytes) {
                 Ok(value) => value,
@@ -158,11 +158,15 @@ impl Saga {
     }
 
     /// Moves to the next position and asks the journal for it; ends the body here if it must stop.
-    async fn enter(&mut self, kind: CommandKind, name: Cow<'static, str>) -> (u32, Recall) {
+    ///
+    /// `undo` says whether what is asked for can be undone.
+    async fn enter(
+        &mut self,
+        kind: CommandKind,
+        name: Cow<'static, str>,
+        undo: bool,
+    ) -> (u32, Recall) {
         self.check_open().await;
-        if self.ledger.is_halted() {
-            self.ledger.stop(Stop::Halted).await
-        }
         let position = self.cursor;
         self.cursor += 1;
         let (recall, room) = {
@@ -171,6 +175,13 @@ impl Saga {
             let room = replay.entries() < JOURNAL_ENTRIES_MAX && replay.bytes() < JOURNAL_BYTES_MAX;
             (replay.recall(position, kind, &name), room)
         };
+        if !undo && matches!(recall, Ok(Recall::New | Recall::Again { .. })) {
+            // Every life of the run came to here at most, and here is nothing to undo.
+            self.ledger.doubt(false);
+        }
+        if self.ledger.is_halted() {
+            self.ledger.stop(Stop::Halted).await
+        }
         match recall {
             Err(mismatch) => self.ledger.stop(Stop::Stuck(mismatch.to_string())).await,
             Ok(Recall::New | Recall::Again { .. }) if !room => {
@@ -203,6 +214,7 @@ impl Saga {
     /// The body returned: checks that it asked for everything the journal has.
     pub(crate) async fn end(&mut self) {
         self.check_open().await;
+        self.ledger.doubt(false);
         if self.ledger.is_halted() {
             self.ledger.stop(Stop::Halted).await
         }

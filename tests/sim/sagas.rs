@@ -6,8 +6,11 @@ use std::{
 };
 
 use actor_cluster::sim::{self, Fault, Options, Sim};
-use actor_core::{Entity, Failure, Refusal, Result, clock::Clock, handlers};
-use actor_workflow::{Run, Saga, SagaClient, SagaError, SagaRef, State, Workflow, overview::Query};
+use actor_core::{Entity, Failure, Refusal, Result, clock::Clock, handlers, store::sql::Sql};
+use actor_workflow::{
+    Run, Saga, SagaClient, SagaError, SagaRef, State, Workflow,
+    overview::{FINISHED_KEPT, Query},
+};
 use serde::{Deserialize, Serialize};
 
 /// Payments as an outside provider sees them: one charge a key.
@@ -121,7 +124,7 @@ async fn start(sim: &Sim, id: impl ToString, input: &Buy) -> SagaRef<Buy> {
 /// Waits for the end of a run, whatever happens to the node that is asked.
 async fn end(run: &SagaRef<Buy>) -> Result<String, SagaError> {
     for _ in 0..100 {
-        match run.result_within(Duration::from_secs(30)).await {
+        match run.result().await {
             Err(SagaError::Refused(_)) => {}
             other => return other,
         }
@@ -148,6 +151,39 @@ async fn a_crash_between_charge_and_journal_charges_once(sim: Sim) -> Result<()>
     assert_eq!(provider.log().len(), 1);
     assert_eq!(taken(&sim).await, 1);
     Ok(())
+}
+
+#[sim::test(host(Buy, Stock), seeds = 8)]
+async fn what_a_crash_kept_out_of_the_journal_is_undone_too_when_the_run_is_cancelled(sim: Sim) {
+    let provider = Provider::default();
+    sim.provide(provider.clone());
+    let run = start(
+        &sim,
+        "a",
+        &Buy {
+            slow_ms: 1_000,
+            ..Buy::default()
+        },
+    )
+    .await;
+    sim.crash_after("charge card");
+    sim.advance(Duration::from_millis(1_500)).await;
+    let charges = provider.log().len();
+
+    while run.cancel().await.is_err() {
+        sim.advance(Duration::from_millis(100)).await;
+    }
+    let result = end(&run).await;
+
+    assert_eq!(charges, 1, "the charge was made");
+    assert_eq!(result, Err(SagaError::Cancelled));
+    assert_eq!(taken(&sim).await, 0);
+    assert_eq!(
+        provider.log().len(),
+        2,
+        "one charge, one refund: {:?}",
+        provider.log()
+    );
 }
 
 /// Runs a failing and a completing purchase with `fault` hitting one commit after the other, until
@@ -364,15 +400,28 @@ async fn a_draining_node_lets_the_running_step_end_and_the_next_life_goes_on(sim
     );
 }
 
+/// Moves the ends of all runs into the past: a day of virtual time takes too long.
+async fn age(sim: &Sim, by: Duration) {
+    let by = i64::try_from(by.as_millis()).expect("it fits");
+    let aged = sim.store().write("age", move |connection| {
+        Box::pin(async move {
+            let older = Sql::same("UPDATE runs SET finished_at = finished_at - $1");
+            connection.execute(&older, vec![by.into()]).await
+        })
+    });
+    assert_eq!(aged.await.expect("it is stored"), 1);
+}
+
 #[sim::test(host(Buy, Stock))]
 async fn a_run_is_kept_for_a_day_after_its_end(sim: Sim) {
     sim.provide(Provider::default());
     let run = start(&sim, "a", &Buy::default()).await;
     end(&run).await.expect("it ships");
 
-    sim.advance(Duration::from_secs(23 * 3600)).await;
+    age(&sim, FINISHED_KEPT - Duration::from_secs(600)).await;
+    sim.advance(Duration::from_secs(300)).await;
     let kept = run.poll().await.map(|poll| poll.state);
-    sim.advance(Duration::from_secs(3600 + 120)).await;
+    sim.advance(Duration::from_secs(600)).await;
     let gone = run.poll().await;
 
     assert_eq!(kept, Ok(State::Completed));

@@ -69,6 +69,8 @@ pub struct Replay {
     entries: usize,
     bytes: usize,
     cancelled: bool,
+    /// The last that happened is that an operator paused the run.
+    paused: bool,
     ending: Option<Ending>,
 }
 
@@ -144,6 +146,10 @@ impl Replay {
     pub fn push(&mut self, entry: Entry, age: Duration) -> Result<(), Corrupt> {
         self.entries += 1;
         self.bytes += entry.bytes();
+        self.paused = match entry {
+            Entry::Cancel => self.paused,
+            _ => matches!(entry, Entry::Paused),
+        };
         match entry {
             Entry::Attempt {
                 position,
@@ -313,6 +319,13 @@ impl Replay {
     /// Says whether somebody asked to cancel the run.
     pub fn cancelled(&self) -> bool {
         self.cancelled
+    }
+
+    /// Says whether no step can have begun since the last entry: the run sleeps or is paused.
+    pub fn is_settled(&self) -> bool {
+        let last = self.positions.last().map(|last| &last.progress);
+        let sleeps = matches!(last, Some(Progress::Sleeping { left }) if !left.is_zero());
+        self.paused || sleeps
     }
 
     /// Returns the number of entries.

@@ -9,7 +9,8 @@ use actor_core::{
 
 use super::{
     PAYLOAD_BYTES_MAX, Saga, Undo,
-    decide::{Act, decide, moves},
+    answers::CANCEL_GRACE,
+    decide::{Act, Situation, decide, moves},
     host::{Activation, oversize},
     ledger::{Ledger, Stop},
     state::{State, Status},
@@ -48,16 +49,23 @@ impl Activation {
         let state = run.status.state;
         // A resting run's journal is not read.
         if !moves(state) || !(due || pausing || self.ledger.is_some()) {
-            self.ledger = None;
+            self.put_away();
             return false;
         }
         let Some(ledger) = self.open().await else {
             return true;
         };
-        let act = decide(state, due, pausing, &ledger.lock().replay);
+        let doubt = ledger.in_doubt();
+        let situation = Situation {
+            state,
+            due,
+            pausing,
+            doubt,
+        };
+        let act = decide(situation, &ledger.lock().replay);
         match act {
             Act::Rest => {
-                self.ledger = None;
+                self.put_away();
                 return false;
             }
             Act::Body => self.begin(&ledger, None).await,
@@ -100,7 +108,10 @@ impl Activation {
                 self.stuck(ledger, why).await;
             }
             Ok(body) => {
+                let cancelling = is_cancelling(ledger);
                 ledger.unhalt();
+                ledger.cancel(cancelling);
+                self.cancel_by = cancelling.then(|| self.hosting.now() + CANCEL_GRACE);
                 self.body = Some(body);
             }
             Err(error) => {
@@ -263,7 +274,8 @@ impl Activation {
             run.status = status.clone();
         }
         if resting {
-            (loaded.row, self.ledger) = (None, None);
+            loaded.row = None;
+            self.put_away();
         }
         if status.state.is_final() {
             let lease = self.hosting.shards().lease_holds(self.hosting.now());
@@ -277,7 +289,13 @@ impl Activation {
     }
 
     /// The run cannot go on by itself: it rests until an operator resumes or cancels it.
+    ///
+    /// A run that is to be cancelled ends instead: what its journal knows is undone.
     pub(super) async fn stuck(&mut self, ledger: &Arc<Ledger>, why: String) {
+        if is_cancelling(ledger) {
+            tracing::error!(run = %self.slot.key, why, "a cancelled run would be stuck");
+            return self.end(ledger, Ending::Cancelled, None, None).await;
+        }
         tracing::error!(run = %self.slot.key, why, "a run is stuck");
         self.counted = false;
         let error = self.run().and_then(|run| run.status.error.clone());
@@ -318,7 +336,13 @@ impl Activation {
             runs::update(&ledger.place, Change::to(&status)),
             ledger.rest(),
         ];
-        if self.stored(ledger, vec![Entry::Paused], writes).await {
+        // The entry says that no step is under way.
+        let entries = if ledger.in_doubt() {
+            Vec::new()
+        } else {
+            vec![Entry::Paused]
+        };
+        if self.stored(ledger, entries, writes).await {
             for reply in std::mem::take(&mut self.pausing) {
                 drop(reply.send(Ok(status.clone())));
             }
@@ -332,6 +356,11 @@ impl Activation {
             return;
         };
         self.sagas.meter.restart();
+        if is_cancelling(&ledger) {
+            // It would panic again: what its journal knows is undone.
+            tracing::warn!(run = %self.slot.key, panic, "a cancelled run's body panicked");
+            return ledger.doubt(false);
+        }
         let Some(loaded) = &mut self.loaded else {
             return;
         };
@@ -369,4 +398,10 @@ impl Activation {
         writes.push(runs::update(&ledger.place, change));
         self.stored(ledger, Vec::new(), writes).await;
     }
+}
+
+/// Says whether a run is to be cancelled and did not decide so yet.
+fn is_cancelling(ledger: &Ledger) -> bool {
+    let replay = &ledger.lock().replay;
+    replay.cancelled() && replay.ending().is_none()
 }

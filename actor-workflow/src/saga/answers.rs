@@ -97,6 +97,7 @@ impl Activation {
             return Err(Refusal::Unavailable("the start was not stored".into()));
         };
         let status = Status::of(State::Running);
+        self.settled = true;
         self.loaded = Some(Loaded {
             run: Some(Known {
                 status: status.clone(),
@@ -111,8 +112,9 @@ impl Activation {
 
     /// Asks the run to end and undo: stored before it is answered.
     ///
-    /// The attempt that runs is let end, so that its outcome is known and undone too; one that
-    /// takes longer than [`CANCEL_GRACE`] is cut off where it waits.
+    /// The attempt that runs is let end, so that its outcome is known and undone too; one that takes
+    /// longer than [`CANCEL_GRACE`] is cut off where it waits. A step that an earlier life of the run
+    /// may have done is done again first, under the same key: only so is it known what to undo.
     async fn cancel(&mut self) -> Result<Status, Refusal> {
         let status = self.status()?;
         if status.state.is_final() || status.state == State::Compensating {
@@ -126,6 +128,7 @@ impl Activation {
         if cancelled && moves(status.state) {
             return Ok(status);
         }
+        let stuck = status.state == State::Stuck;
         let status = Status {
             error: status.error,
             ..Status::because(
@@ -142,10 +145,14 @@ impl Activation {
         } else {
             vec![Entry::Cancel]
         };
+        if stuck {
+            // Its body cannot find out what else it did.
+            ledger.doubt(false);
+        }
         self.go_on(&ledger, entries, status.clone(), Duration::ZERO)
             .await?;
         if self.body.is_some() {
-            ledger.halt();
+            ledger.cancel(true);
             self.cancel_by = Some(self.hosting.now() + CANCEL_GRACE);
         }
         Ok(status)
@@ -222,7 +229,7 @@ impl Activation {
         }
         if row.is_none() {
             // The ledger knew no row; it is made again for this one.
-            self.ledger = None;
+            self.put_away();
             self.arm();
         }
         Ok(())

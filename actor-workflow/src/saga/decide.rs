@@ -28,13 +28,33 @@ pub(crate) fn moves(state: State) -> bool {
     )
 }
 
-/// Decides what a run does next. `due` says whether its mailbox row is due.
-pub(crate) fn decide(state: State, due: bool, pausing: bool, replay: &Replay) -> Act {
+/// What is known of a run beside its journal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Situation {
+    pub(crate) state: State,
+    /// Its mailbox row is due.
+    pub(crate) due: bool,
+    /// Somebody wants it to pause.
+    pub(crate) pausing: bool,
+    /// There may be something to undo that the journal does not know.
+    pub(crate) doubt: bool,
+}
+
+/// Decides what a run does next.
+pub(crate) fn decide(situation: Situation, replay: &Replay) -> Act {
+    let Situation {
+        state,
+        due,
+        pausing,
+        doubt,
+    } = situation;
     if !moves(state) {
         return Act::Rest;
     }
     match replay.ending() {
         // Cancelling goes before pausing: it was promised to happen.
+        // A step that may have been done is done again first, so that it can be undone.
+        None if replay.cancelled() && doubt => Act::Body,
         None if replay.cancelled() => Act::Cancel,
         _ if pausing => Act::Pause,
         _ if !due => Act::Rest,
@@ -114,7 +134,31 @@ mod tests {
         ];
         for (state, due, pausing, entries, act) in table {
             let case = format!("{state} {due} {pausing} {entries:?}");
-            assert_eq!(decide(state, due, pausing, &replay(entries)), act, "{case}");
+            let situation = Situation {
+                state,
+                due,
+                pausing,
+                doubt: false,
+            };
+            assert_eq!(decide(situation, &replay(entries)), act, "{case}");
         }
+    }
+
+    #[test]
+    fn a_cancelled_run_first_finds_out_what_it_may_have_done() {
+        let situation = Situation {
+            state: State::Running,
+            due: true,
+            pausing: true,
+            doubt: true,
+        };
+
+        assert_eq!(decide(situation, &replay([Entry::Cancel])), Act::Body);
+        let ended = [reserved(), Entry::Cancel, Entry::End(Ending::Cancelled)];
+        let situation = Situation {
+            pausing: false,
+            ..situation
+        };
+        assert_eq!(decide(situation, &replay(ended)), Act::Undo(0));
     }
 }

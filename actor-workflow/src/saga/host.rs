@@ -66,6 +66,8 @@ pub(crate) struct Activation {
     pub(super) failures: u32,
     /// Nothing is done before this.
     pub(super) held_until: Option<Instant>,
+    /// The journal that was in memory last is known to lack nothing that is to be undone.
+    pub(super) settled: bool,
     /// A suspect row was counted in this activation.
     pub(super) counted: bool,
     _resident: Resident,
@@ -120,6 +122,7 @@ pub(super) fn spawn(
         undo_failures: 0,
         failures: 0,
         held_until: None,
+        settled: false,
         counted: false,
         _resident: hosting.resident()?,
     };
@@ -212,7 +215,10 @@ impl Activation {
             Turn::Ended(Ok(outcome)) => self.ended(outcome).await,
             Turn::Ended(Err(panic)) => self.crashed(panic).await,
             Turn::Stopped(stop) => self.stopped(stop).await,
-            Turn::Overdue => self.stopped(Stop::Halted).await,
+            Turn::Overdue => {
+                ledger.doubt(false);
+                self.stopped(Stop::Halted).await;
+            }
         }
     }
 
@@ -269,6 +275,9 @@ impl Activation {
                 let place = self.place.clone();
                 let mut ledger = Ledger::new(hosting, slot, place, seq, self.fence, replay);
                 ledger.request = request;
+                if self.settled {
+                    ledger.doubt(false);
+                }
                 self.ledger = Some(Arc::new(ledger));
                 self.ledger.clone()
             }
@@ -324,7 +333,14 @@ impl Activation {
     /// Throws away what is known; the store is asked again.
     pub(super) fn forget(&mut self) {
         (self.body, self.ledger, self.loaded) = (None, None, None);
-        self.cancel_by = None;
+        (self.cancel_by, self.settled) = (None, false);
+    }
+
+    /// Puts the journal out of memory while nothing of the run is under way.
+    pub(super) fn put_away(&mut self) {
+        if let Some(ledger) = self.ledger.take() {
+            self.settled = !ledger.in_doubt();
+        }
     }
 
     /// The store did not do its part: everything is read again after a pause.

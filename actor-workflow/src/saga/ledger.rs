@@ -74,6 +74,8 @@ pub(crate) struct Ledger {
     epoch: Epoch,
     activation: u64,
     halt: AtomicBool,
+    /// The body only goes on to find out what is to be undone.
+    cancelling: AtomicBool,
     /// Wakes a body that waits before an attempt, and the host.
     pub(crate) halted: Notify,
     inner: Mutex<Inner>,
@@ -91,6 +93,9 @@ pub(crate) struct Inner {
     suspect: bool,
     /// What the body waits for, until it gets on.
     waits: Option<Arc<str>>,
+    /// A step that can be undone may have been done, and the journal does not say so: by an attempt
+    /// whose outcome is not stored yet, is unclear, or was lost with an earlier life of the run.
+    doubt: bool,
 }
 
 /// Under what a ledger writes.
@@ -111,6 +116,7 @@ impl Ledger {
     ) -> Self {
         let inner = Inner {
             appended: u32::try_from(replay.entries()).unwrap_or(u32::MAX),
+            doubt: !replay.is_settled(),
             replay,
             stop: None,
             items: 0,
@@ -128,6 +134,7 @@ impl Ledger {
             epoch: fence.epoch,
             activation: fence.activation,
             halt: AtomicBool::new(false),
+            cancelling: AtomicBool::new(false),
             halted: Notify::new(),
             inner: Mutex::new(inner),
         }
@@ -152,9 +159,26 @@ impl Ledger {
         self.halt.store(false, Ordering::SeqCst);
     }
 
+    /// Asks the body to stop at the next safe point where nothing is in doubt, or takes that back.
+    pub(crate) fn cancel(&self, cancelling: bool) {
+        self.cancelling.store(cancelling, Ordering::SeqCst);
+        self.halted.notify_waiters();
+    }
+
     /// Says whether the body is to stop here, also because the node stops.
     pub(crate) fn is_halted(&self) -> bool {
-        self.halt.load(Ordering::SeqCst) || self.hosting.accepting().is_err()
+        let cancelled = self.cancelling.load(Ordering::SeqCst) && !self.in_doubt();
+        cancelled || self.halt.load(Ordering::SeqCst) || self.hosting.accepting().is_err()
+    }
+
+    /// Notes whether there may be something to undo that the journal does not know.
+    pub(crate) fn doubt(&self, doubt: bool) {
+        self.lock().doubt = doubt;
+    }
+
+    /// Says whether there may be something to undo that the journal does not know.
+    pub(crate) fn in_doubt(&self) -> bool {
+        self.lock().doubt
     }
 
     /// Ends the body here: the host drops it.
@@ -324,6 +348,9 @@ impl Ledger {
         let lost = match verdict {
             Verdict::Committed(given) => {
                 numbers = Some(given);
+                let tried =
+                    |entry: &Entry| matches!(entry, Entry::Step { .. } | Entry::Attempt { .. });
+                inner.doubt &= !entries.iter().any(tried);
                 let mut pushed = entries
                     .into_iter()
                     .map(|entry| inner.replay.push(entry, Duration::ZERO));

@@ -229,7 +229,9 @@ where
             ..
         } = self;
         Box::pin(async move {
-            let (position, recall) = saga.enter(CommandKind::Step, name.clone()).await;
+            let (position, recall) = saga
+                .enter(CommandKind::Step, name.clone(), U::PRESENT)
+                .await;
             let outcome = match recall {
                 Recall::Done(outcome) => outcome,
                 recall => {
@@ -339,6 +341,9 @@ impl Task<'_> {
         loop {
             self.ledger.wait(pause).await;
             made += 1;
+            if self.undo {
+                self.ledger.doubt(true);
+            }
             let step = Step::new(&self.ledger, self.position, false, made);
             let outcome = {
                 let _working = self.ledger.slot.working();
