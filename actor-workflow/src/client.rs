@@ -192,10 +192,11 @@ impl<W: Workflow> SagaRef<W> {
 
     /// Asks the run to end early and undo its steps; returns its state.
     ///
-    /// The promise is stored first. A sleep ends at once. A step's running attempt is let end, and is
-    /// undone too if it succeeded; one that takes longer than 30 s is cut off where it waits, and what
-    /// it did is not undone. After a crash, a step that can be undone and may have been under way is
-    /// done again first, under its key, so that it can be. A run that is over stays as it is.
+    /// The promise is stored first. A sleep ends at once. A step's running attempt is let end, and
+    /// is undone too if it succeeded; one that takes longer than 30 s is cut off where it waits,
+    /// and what it did is not undone. After a crash, a step that can be undone and may have been
+    /// under way is done again first, under its key, so that it can be. A run that is over stays as
+    /// it is.
     ///
     /// # Errors
     /// `NotHosted` when it was never started.

@@ -12,7 +12,7 @@ use super::kinds::{Counter, Gate, Log, SOON, TooMuch};
 
 async fn counters(gate: &Gate, log: &Log) -> (Arc<Hosting>, Client) {
     let (gate, log) = (gate.clone(), log.clone());
-    let hosting = host_with::<(Counter,)>(MEMORY, Arc::new(TaskExecutor::default()), |config| {
+    let hosting = host_with::<(Counter,)>(MEMORY, Arc::new(TaskExecutor), |config| {
         config.resources.insert(gate);
         config.resources.insert(log);
     });

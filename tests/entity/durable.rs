@@ -19,7 +19,7 @@ async fn life(folder: &Path) -> (Arc<Hosting>, Client) {
 
 async fn life_with(folder: &Path, gate: &Gate) -> (Arc<Hosting>, Client) {
     let (gate, url) = (gate.clone(), url(folder));
-    let hosting = host_with::<(Account,)>(&url, Arc::new(TaskExecutor::default()), |config| {
+    let hosting = host_with::<(Account,)>(&url, Arc::new(TaskExecutor), |config| {
         config.resources.insert(gate);
     });
     let hosting = hosting.await;

@@ -9,7 +9,7 @@ use super::kinds::{Account, Counter, Gate, SOON};
 
 async fn host(cap: usize, gate: &Gate) -> (Arc<Hosting>, Client) {
     let gate = gate.clone();
-    let executor = Arc::new(TaskExecutor::default());
+    let executor = Arc::new(TaskExecutor);
     let hosting = host_with::<(Counter, Account)>(MEMORY, executor, |config| {
         config.resources.insert(gate);
         config.residents_max = cap;

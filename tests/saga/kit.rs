@@ -37,7 +37,7 @@ struct Lines {
 
 impl World {
     /// Notes that something happened.
-    pub(crate) fn note(&self, line: impl Into<String>, key: impl ToString) {
+    pub(crate) fn note(&self, line: impl Into<String>, key: impl std::fmt::Display) {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lines.log.push(line.into());
         lines.keys.push(key.to_string());
@@ -137,6 +137,7 @@ impl Run for Trip {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for each operation, read as a table")]
 async fn once(op: &Op, saga: &mut Saga) -> Result<Option<String>> {
     let world = |step: &Step| step.resource::<World>().clone();
     match op {
@@ -304,7 +305,7 @@ impl Life {
     /// Begins a life that hosts `C`.
     pub(crate) async fn hosting<C: Component>(folder: &Path, given: &Given) -> Self {
         let (url, given) = (url(folder), given.clone());
-        let hosting = host_with::<C>(&url, Arc::new(TaskExecutor::default()), |config| {
+        let hosting = host_with::<C>(&url, Arc::new(TaskExecutor), |config| {
             config.resources.insert(given.world);
             config.resources.insert(given.gate);
             if let Some(trap) = given.trap {

@@ -20,7 +20,7 @@ const TTL: Duration = Duration::from_secs(10);
 /// # Panics
 /// When the database cannot be opened: the test cannot go on.
 pub async fn host<C: Component>(url: &str) -> Arc<Hosting> {
-    host_with::<C>(url, Arc::new(TaskExecutor::default()), |_| {}).await
+    host_with::<C>(url, Arc::new(TaskExecutor), |_| {}).await
 }
 
 /// As [`host`], with the executor the store's work goes through and changes to the configuration.

@@ -1,5 +1,7 @@
 //! The program's log: what `ACTOR_LOG` lets through, in the form `ACTOR_LOG_FORMAT` names.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 use super::config::{LogFormat, Settings};
@@ -13,6 +15,7 @@ impl Settings {
         let filter = EnvFilter::builder().parse_lossy(format!("{QUIET}{}", self.log));
         let log = tracing_subscriber::fmt()
             .with_env_filter(filter)
+            .with_ansi(std::io::stderr().is_terminal())
             .with_writer(std::io::stderr);
         // An error means that the program has a subscriber of its own: that one stays.
         let _ = match self.log_format {

@@ -39,8 +39,15 @@ async fn agree_on(c: &mut Connection, key: &'static str, ours: &str) -> Result<(
     if theirs == ours {
         return Ok(());
     }
+    let hint = if key == "shards" {
+        ": set ACTOR_SHARDS to what it was"
+    } else {
+        ""
+    };
     Err(StoreError::new(
         StoreErrorKind::Incompatible,
-        format_args!("the database was set up with {key} = {theirs}, this node has {key} = {ours}"),
+        format_args!(
+            "the database was set up with {key} = {theirs}, this node has {key} = {ours}{hint}"
+        ),
     ))
 }

@@ -112,9 +112,10 @@ impl Activation {
 
     /// Asks the run to end and undo: stored before it is answered.
     ///
-    /// The attempt that runs is let end, so that its outcome is known and undone too; one that takes
-    /// longer than [`CANCEL_GRACE`] is cut off where it waits. A step that an earlier life of the run
-    /// may have done is done again first, under the same key: only so is it known what to undo.
+    /// The attempt that runs is let end, so that its outcome is known and undone too; one that
+    /// takes longer than [`CANCEL_GRACE`] is cut off where it waits. A step that an earlier life of
+    /// the run may have done is done again first, under the same key: only so is it known what to
+    /// undo.
     async fn cancel(&mut self) -> Result<Status, Refusal> {
         let status = self.status()?;
         if status.state.is_final() || status.state == State::Compensating {

@@ -70,7 +70,7 @@ fn in_child_process(workload: Workload, plan: &Plan) -> Result<Vec<Line>> {
 }
 
 /// Returns, for each subject, the line of the run in the middle.
-fn medians(runs: Vec<Vec<Line>>) -> Vec<Line> {
+fn medians(runs: &[Vec<Line>]) -> Vec<Line> {
     let subjects = runs.first().cloned().unwrap_or_default();
     let median = |subject: Line| {
         let mut lines: Vec<Line> = runs

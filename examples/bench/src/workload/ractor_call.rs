@@ -55,7 +55,7 @@ pub(super) async fn run(plan: &Plan) -> Result<Vec<Line>> {
         let actors = actors.clone();
         async move {
             let actor = &actors[turn.pick(actors.len())];
-            ractor::call!(actor, CounterMessage::Add, 1).map_err(|error| Failure::from(error))
+            ractor::call!(actor, CounterMessage::Add, 1).map_err(Failure::from)
         }
     });
     Ok(vec![Line::of("ractor_call", "none", plan, &load.await)])
