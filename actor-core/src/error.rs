@@ -131,6 +131,13 @@ impl<E: fmt::Display> fmt::Display for CallError<E> {
 
 impl<E: Error + 'static> Error for CallError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.infrastructure().map(|kind| kind as _)
+    }
+}
+
+impl<E> CallError<E> {
+    /// Returns the kind of a failure made of it, unless the handler itself said no.
+    fn infrastructure(&self) -> Option<&'static Infrastructure> {
         Some(match self {
             // It is shown as the handler's error itself; what lies behind that did not cross a wire.
             Self::Rejected(_) => return None,
@@ -244,7 +251,10 @@ impl From<CallError<Failure>> for Failure {
     fn from(error: CallError<Failure>) -> Self {
         match error {
             CallError::Rejected(failure) => failure,
-            other => Self::new("failed", other),
+            other => Self::new(
+                other.infrastructure().map_or("failed", |kind| kind.0),
+                other,
+            ),
         }
     }
 }
@@ -275,7 +285,12 @@ mod tests {
         let plain = Failure::from(timeout.clone());
         let wrapped = Failure::from(Wrapped(timeout));
 
-        assert_eq!(plain, Failure::new("timeout", "the deadline passed while it ran"));
+        assert_eq!(
+            plain,
+            Failure::new("timeout", "the deadline passed while it ran")
+        );
+        let same = CallError::<Failure>::Timeout { started: true };
+        assert_eq!(Failure::from(same), plain);
         let text = "the report was not made: the deadline passed while it ran";
         assert_eq!(wrapped, Failure::new("timeout", text));
         assert!(wrapped.is_transient());
