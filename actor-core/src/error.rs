@@ -132,6 +132,13 @@ impl<E: fmt::Display> fmt::Display for CallError<E> {
 
 impl<E: Error + 'static> Error for CallError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.infrastructure().map(|kind| kind as _)
+    }
+}
+
+impl<E> CallError<E> {
+    /// Returns the kind of a failure made of it, unless the handler itself said no.
+    fn infrastructure(&self) -> Option<&'static Infrastructure> {
         Some(match self {
             // It is shown as the handler's error itself; what lies behind that did not cross a
             // wire.
@@ -247,7 +254,10 @@ impl From<CallError<Failure>> for Failure {
     fn from(error: CallError<Failure>) -> Self {
         match error {
             CallError::Rejected(failure) => failure,
-            other => Self::new("failed", other),
+            other => Self::new(
+                other.infrastructure().map_or("failed", |kind| kind.0),
+                other,
+            ),
         }
     }
 }
@@ -282,6 +292,8 @@ mod tests {
             plain,
             Failure::new("timeout", "the deadline passed while it ran")
         );
+        let same = CallError::<Failure>::Timeout { started: true };
+        assert_eq!(Failure::from(same), plain);
         let text = "the report was not made: the deadline passed while it ran";
         assert_eq!(wrapped, Failure::new("timeout", text));
         assert!(wrapped.is_transient());
