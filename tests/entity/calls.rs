@@ -206,3 +206,16 @@ async fn bad_calls_by_name_say_what_is_wrong() {
         .expect_err("bad id");
     assert_eq!(empty.kind(), "decode");
 }
+
+#[tokio::test]
+async fn casts_of_one_sender_run_in_the_order_sent() {
+    let log = Log::default();
+    let (_hosting, client) = counters(&Gate::default(), &log).await;
+    let entity = client.entity::<Counter>("a");
+
+    entity.note("one".into()).cast().await.expect("accepted");
+    entity.note("two".into()).cast().await.expect("accepted");
+    entity.get().await.expect("answers");
+
+    assert_eq!(log.lines(), ["one", "two"]);
+}

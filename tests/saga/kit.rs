@@ -137,7 +137,10 @@ impl Run for Trip {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "one arm for each operation, read as a table")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one arm for each operation, read as a table"
+)]
 async fn once(op: &Op, saga: &mut Saga) -> Result<Option<String>> {
     let world = |step: &Step| step.resource::<World>().clone();
     match op {

@@ -29,7 +29,7 @@ pub(crate) fn in_child_processes(workloads: &[Workload], plan: &Plan) -> Result<
         for (workload, runs) in workloads.iter().zip(&mut runs) {
             runs.push(in_child_process(*workload, plan)?);
             if runs.len() == plan.runs as usize {
-                for line in medians(std::mem::take(runs)) {
+                for line in medians(&std::mem::take(runs)) {
                     println!("{}", serde_json::to_string(&line)?);
                 }
             }

@@ -9,14 +9,14 @@ fn bench(arguments: &[&str]) -> Vec<String> {
     let output = Command::new(env!("CARGO_BIN_EXE_bench"))
         .args(arguments)
         .output()
-        .unwrap();
+        .expect("the program answers in order");
     assert!(
         output.status.success(),
         "{arguments:?}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout)
-        .unwrap()
+        .expect("the program answers in order")
         .lines()
         .map(str::to_owned)
         .collect()
@@ -26,14 +26,17 @@ fn bench(arguments: &[&str]) -> Vec<String> {
 fn every_workload_ends_with_lines_without_errors() {
     let little = "--seconds 0.05 --warm-up 0 --concurrency 4 --entities 5 --count 40";
     for listed in bench(&["list"]) {
-        let name = listed.split_whitespace().next().unwrap();
+        let name = listed
+            .split_whitespace()
+            .next()
+            .expect("the program answers in order");
         let arguments: Vec<_> = [name].into_iter().chain(little.split(' ')).collect();
 
         let lines = bench(&arguments);
 
         assert!(!lines.is_empty(), "{name} said nothing");
         for line in lines {
-            let line: Value = serde_json::from_str(&line).unwrap();
+            let line: Value = serde_json::from_str(&line).expect("the program answers in order");
             assert_eq!(
                 (&line["workload"], &line["errors"]),
                 (&name.into(), &0.into()),
@@ -63,10 +66,10 @@ fn a_wrong_argument_is_named_with_what_is_accepted() {
         let output = Command::new(env!("CARGO_BIN_EXE_bench"))
             .args(&arguments)
             .output()
-            .unwrap();
+            .expect("the program answers in order");
 
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        let text = String::from_utf8(output.stderr).unwrap();
+        let text = String::from_utf8(output.stderr).expect("the program answers in order");
         assert!(text.starts_with(said), "{text}");
     }
 }
