@@ -40,7 +40,7 @@ async fn ten_additions_with(sim: &Sim, fault: Option<Fault>) -> u64 {
 /// Each seed puts the crash at another store call: before it and after it in turns.
 #[sim::test(host(Counter), seeds = 48)]
 async fn a_durable_count_survives_a_crash_at_every_store_call(sim: Sim) {
-    let (call, after) = ((sim.seed() - 1) / 2, sim.seed() % 2 == 0);
+    let (call, after) = ((sim.seed() - 1) / 2, sim.seed().is_multiple_of(2));
     let crash = if after {
         Fault::crash_after()
     } else {

@@ -90,11 +90,11 @@ fn hash_of(nodes: u32, seeds: u32) -> BTreeMap<u64, u64> {
             Ok(())
         })
     });
-    let hashes = hashes
+    
+    hashes
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .clone();
-    hashes
+        .clone()
 }
 
 #[test]

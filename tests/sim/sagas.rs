@@ -515,11 +515,11 @@ fn the_same_seed_gives_the_same_trace_with_sagas_too() {
                 Ok(())
             })
         });
-        let hashes = hashes
+        
+        hashes
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        hashes
+            .clone()
     };
     let [first, second] = [1, 2].map(hashes);
 
