@@ -85,7 +85,7 @@ impl Run for Buy {
         .await?;
         let slow = Duration::from_millis(self.slow_ms);
         saga.step("charge card", |step| async move {
-            Clock.sleep(slow).await;
+            Clock.sleep_until(Clock.now() + slow).await;
             step.resource::<Provider>()
                 .once(format!("charge {}", step.key()));
             Ok::<_, Failure>(step.key().to_string())
