@@ -90,7 +90,7 @@ fn hash_of(nodes: u32, seeds: u32) -> BTreeMap<u64, u64> {
             Ok(())
         })
     });
-    
+
     hashes
         .lock()
         .unwrap_or_else(PoisonError::into_inner)

@@ -515,7 +515,7 @@ fn the_same_seed_gives_the_same_trace_with_sagas_too() {
                 Ok(())
             })
         });
-        
+
         hashes
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
