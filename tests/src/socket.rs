@@ -243,10 +243,6 @@ mod tests {
 
     type UpgradeOutcome = std::result::Result<UpgradeResponse, ErrorResponse>;
 
-    #[expect(
-        clippy::result_large_err,
-        reason = "the shape of tungstenite's callback"
-    )]
     fn agree(_: &UpgradeRequest, mut response: UpgradeResponse) -> UpgradeOutcome {
         let name = HeaderValue::from_static(SUBPROTOCOL);
         response

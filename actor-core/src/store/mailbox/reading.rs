@@ -23,7 +23,7 @@ pub struct Message {
     pub id: CallId,
     /// The method's stable wire name.
     pub method: String,
-    /// How the arguments are encoded, as stored; see [`parse_codec`].
+    /// How the arguments are encoded, as stored; see [`parse_codec`](super::parse_codec).
     pub codec: String,
     /// The encoded arguments.
     pub args: Vec<u8>,
