@@ -5,8 +5,8 @@
 //! seed repeats a run exactly and a minute costs milliseconds. `docs/testing.md` is the guide.
 //!
 //! Inside: each node is a paused current-thread runtime, and so is the test's body. One thread
-//! steps them ([`world`]) and carries what passes between them ([`network`]). A store call is one
-//! closure that runs while that thread waits ([`store`]).
+//! steps them (`world`) and carries what passes between them (`network`). A store call is one
+//! closure that runs while that thread waits (`store`).
 
 mod control;
 mod fault;

@@ -1,7 +1,7 @@
 //! The outside world of a node: HTTP, WebSockets, server-sent events, dashboard, health, metrics.
 //!
 //! Read in this order: what is reachable and who decides ([`gateway`]), how an error looks outside
-//! ([`rejection`]), how a program serves it all and stops in order ([`serve`]), how it drains
+//! ([`rejection`]), how a program serves it all and stops in order ([`mod@serve`]), how it drains
 //! ([`drain`]). Below those: the routes of entities, sagas and topics, and one supervised actor per
 //! WebSocket. No state is kept here that a restart would lose.
 
