@@ -224,8 +224,18 @@ impl Page {
     pub async fn click(&self, id: &str) -> Result<()> {
         let element = self.element(id).await?;
         element.scroll_into_view().await?;
-        let clicking = Deadline::seconds(10).poll(id, async || element.click().await.ok());
-        clicking.await
+        let mut why = None;
+        let clicking = Deadline::seconds(10).poll(id, async || match element.click().await {
+            Ok(()) => Some(()),
+            Err(error) => {
+                why = Some(error);
+                None
+            }
+        });
+        clicking.await.map_err(|late| match why {
+            Some(error) => error.into(),
+            None => late,
+        })
     }
 
     /// Replaces what an input holds, or chooses the option of a select whose value or text is

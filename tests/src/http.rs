@@ -147,6 +147,13 @@ impl Http {
         }
     }
 
+    /// Returns a client of the same address with a connection of its own, for after an exchange that
+    /// may have cost the old one.
+    #[must_use]
+    pub fn fresh(&self) -> Self {
+        Self::to(self.address)
+    }
+
     /// Sends `request` and returns the whole answer.
     ///
     /// # Errors

@@ -127,7 +127,7 @@ async fn a_body_that_is_too_large_is_refused_without_being_read_to_its_end() -> 
         Ok(answer) => assert_problem(&answer, 413, "too_large"),
         Err(no) => assert!(matches!(no, NoAnswer::Broken(_)), "{no}"),
     }
-    assert_eq!(level(&mut shop.http, "tea").await?, 0);
+    assert_eq!(level(&mut shop.http.fresh(), "tea").await?, 0);
     Ok(())
 }
 
