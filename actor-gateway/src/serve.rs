@@ -1,7 +1,7 @@
 //! A program's HTTP server: bounded connections, and an end in order.
 //!
 //! On SIGTERM or SIGINT: not ready any more, no new connections, requests in flight end, sockets
-//! close with 1012, the node drains and leaves. A second signal ends the process at once.
+//! close with 1012, the node drains and leaves. A second Ctrl-C ends the process at once.
 
 mod connection;
 mod dress;

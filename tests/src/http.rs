@@ -147,8 +147,8 @@ impl Http {
         }
     }
 
-    /// Returns a client of the same address with a connection of its own, for after an exchange that
-    /// may have cost the old one.
+    /// Returns a client of the same address with a connection of its own, for after an exchange
+    /// that may have cost the old one.
     #[must_use]
     pub fn fresh(&self) -> Self {
         Self::to(self.address)

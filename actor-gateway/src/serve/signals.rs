@@ -1,18 +1,21 @@
-//! The signals that stop a program: the first in order, the second at once.
+//! The signals that stop a program: the first in order, a person's second one at once. A repeated
+//! SIGTERM changes nothing: orchestrators send it more than once, and a drain must not be cut
+//! short.
 
 use tokio::select;
 
 /// What the process ends with when it is told twice.
 const IMPATIENT: i32 = 130;
 
-/// Waits for the first signal and returns its name; from then on another one ends the process.
+/// Waits for the first signal and returns its name; from then on Ctrl-C ends the process at once.
 pub(super) async fn first() -> &'static str {
     let name = one().await;
     // This task ends with the process: it has nothing to give back.
     tokio::spawn(async {
-        let name = one().await;
-        tracing::warn!(signal = name, "stopping at once");
-        std::process::exit(IMPATIENT);
+        if tokio::signal::ctrl_c().await.is_ok() {
+            tracing::warn!("stopping at once");
+            std::process::exit(IMPATIENT);
+        }
     });
     name
 }
