@@ -101,6 +101,7 @@ impl Node {
             registry: Registry::default(),
             resources: Resources::default(),
             residents_max: None,
+            resident_bytes_max: None,
             environment: Environment::default(),
         };
         NodeBuilder { parts }
@@ -283,6 +284,15 @@ impl NodeBuilder {
     /// and if none is idle, calls that need one more end as `Overloaded`.
     pub fn residents_max(mut self, most: usize) -> Self {
         self.parts.residents_max = Some(most);
+        self
+    }
+
+    /// Keeps activations of at most this many bytes in memory, counting 16 KiB and twice the
+    /// stored state for each; what a volatile entity holds is not known. Default: a quarter of the
+    /// memory of the machine or control group; at least 1 MiB. At the bound as for
+    /// [`residents_max`](Self::residents_max).
+    pub fn resident_bytes_max(mut self, most: usize) -> Self {
+        self.parts.resident_bytes_max = Some(most);
         self
     }
 

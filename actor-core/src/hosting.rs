@@ -4,6 +4,7 @@
 //! does (`entity/`).
 
 mod delivery;
+mod memory;
 mod residency;
 mod start;
 mod sweep;
@@ -15,7 +16,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -24,6 +25,7 @@ use ractor::ActorCell;
 use tokio::sync::oneshot;
 
 pub use residency::Resident;
+use residency::Residents;
 pub use start::{HostingConfig, Resources};
 
 use crate::{
@@ -139,8 +141,7 @@ pub struct Hosting {
     call_ids: CallIds,
     root: ActorCell,
     supervisors: Mutex<BTreeMap<ShardId, ActorCell>>,
-    pub(crate) residents: AtomicUsize,
-    residents_max: usize,
+    residents: Residents,
     activations: AtomicU64,
     draining: AtomicBool,
     /// Rows stay in SQL for want of room.
@@ -149,7 +150,7 @@ pub struct Hosting {
     room: tokio::sync::Notify,
     /// Rows up to this one were found after an unclean end of the former life.
     suspect_up_to: i64,
-    tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
+    tasks: Mutex<tokio::task::JoinSet<()>>,
     router: Option<Arc<dyn Router>>,
     probe: Option<Arc<dyn Probe>>,
 }
@@ -348,6 +349,7 @@ impl Hosting {
             metrics::gauge!("actor_mailbox_depth", "kind" => hosted.kind())
                 .set(stats.mailbox_depth as f64);
         }
+        metrics::gauge!("actor_resident_bytes").set(self.resident_bytes() as f64);
         metrics::gauge!("actor_shards_owned").set(self.shards.owned().len() as f64);
         metrics::gauge!("actor_subscriptions").set(self.topics.subscriptions() as f64);
     }
@@ -374,13 +376,6 @@ impl Hosting {
     /// Says whether rows up to `seq` may have killed the node's former life.
     pub fn is_suspect(&self, seq: i64) -> bool {
         seq <= self.suspect_up_to
-    }
-
-    pub(crate) fn own(&self, task: tokio::task::JoinHandle<()>) {
-        self.tasks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(task);
     }
 }
 

@@ -1,7 +1,8 @@
 //! One shared alarm clock for a node: call deadlines, idle entities, restart backoffs.
 //!
 //! A hashed timing wheel with 10 ms slots (Varghese and Lauck, 1987), because an alarm costs two
-//! short critical sections instead of a runtime timer, and most calls end long before theirs.
+//! short critical sections instead of a runtime timer, and most calls end long before theirs. One
+//! turn is ten seconds, more than most calls may take; later alarms lie in a sorted map.
 //! Alarms ring up to one slot late and never early. Not for stored timers (`timers.rs`).
 
 use std::{
@@ -23,6 +24,9 @@ pub const RESOLUTION: Duration = Duration::from_millis(10);
 
 /// Independent parts, so that threads rarely meet.
 const PARTS: usize = 8;
+
+/// Slots of one turn.
+const TURN: u64 = 1024;
 
 /// No neighbour in a slot's list.
 const NONE: u32 = u32::MAX;
@@ -64,17 +68,38 @@ pub struct Wheel {
     earlier: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Part {
     entries: Vec<Entry>,
     free: Vec<u32>,
-    /// First entry of each tick that has any.
-    ticks: BTreeMap<u64, u32>,
+    /// All alarms up to this tick have rung.
+    rung: u64,
+    /// First entry of each tick of the turn after `rung`.
+    near: Box<[u32]>,
+    /// How many entries lie in `near`.
+    near_count: usize,
+    /// First entry of each other tick that has any.
+    far: BTreeMap<u64, u32>,
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self {
+            entries: Vec::new(),
+            free: Vec::new(),
+            rung: 0,
+            near: vec![NONE; TURN as usize].into(),
+            near_count: 0,
+            far: BTreeMap::new(),
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Entry {
     generation: u32,
+    /// Whether it lies in the turn.
+    near: bool,
     tick: u64,
     previous: u32,
     next: u32,
@@ -172,7 +197,7 @@ impl Wheel {
 
     fn earliest(&self) -> Option<u64> {
         (0..PARTS)
-            .filter_map(|index| self.part(index).ticks.keys().next().copied())
+            .filter_map(|index| self.part(index).earliest())
             .min()
     }
 
@@ -196,28 +221,59 @@ impl Wheel {
 
 impl Part {
     fn insert(&mut self, tick: u64, alarm: Alarm) -> (u32, u32) {
-        let head = self.ticks.get(&tick).copied().unwrap_or(NONE);
-        let index = if let Some(index) = self.free.pop() {
+        let near = tick > self.rung && tick - self.rung < TURN;
+        let head = self.head(near, tick);
+        let (index, generation) = if let Some(index) = self.free.pop() {
             let entry = &mut self.entries[index as usize];
-            (entry.tick, entry.previous, entry.next) = (tick, NONE, head);
+            (entry.near, entry.tick) = (near, tick);
+            (entry.previous, entry.next) = (NONE, head);
             entry.alarm = Some(alarm);
-            index
+            (index, entry.generation)
         } else {
-            let entry = Entry {
+            self.entries.push(Entry {
                 generation: 0,
+                near,
                 tick,
                 previous: NONE,
                 next: head,
                 alarm: Some(alarm),
-            };
-            self.entries.push(entry);
-            (self.entries.len() - 1) as u32
+            });
+            ((self.entries.len() - 1) as u32, 0)
         };
         if head != NONE {
             self.entries[head as usize].previous = index;
         }
-        self.ticks.insert(tick, index);
-        (index, self.entries[index as usize].generation)
+        self.set_head(near, tick, index);
+        self.near_count += usize::from(near);
+        (index, generation)
+    }
+
+    fn head(&self, near: bool, tick: u64) -> u32 {
+        if near {
+            return self.near[(tick % TURN) as usize];
+        }
+        self.far.get(&tick).copied().unwrap_or(NONE)
+    }
+
+    fn set_head(&mut self, near: bool, tick: u64, head: u32) {
+        if near {
+            self.near[(tick % TURN) as usize] = head;
+        } else if head == NONE {
+            self.far.remove(&tick);
+        } else {
+            self.far.insert(tick, head);
+        }
+    }
+
+    /// Returns the first tick that has an alarm.
+    fn earliest(&self) -> Option<u64> {
+        let far = self.far.keys().next().copied();
+        if self.near_count == 0 {
+            return far;
+        }
+        let mut turn = self.rung + 1..self.rung + TURN;
+        let near = turn.find(|tick| self.near[(tick % TURN) as usize] != NONE);
+        near.into_iter().chain(far).min()
     }
 
     fn remove(&mut self, id: AlarmId) -> Option<Alarm> {
@@ -229,13 +285,29 @@ impl Part {
     }
 
     fn pop_due(&mut self, now: u64) -> Option<Alarm> {
-        let (&tick, &head) = self.ticks.first_key_value()?;
-        if tick > now { None } else { self.unlink(head) }
+        if let Some((&tick, &head)) = self.far.first_key_value()
+            && tick <= now
+        {
+            return self.unlink(head);
+        }
+        while self.rung < now {
+            if self.near_count == 0 {
+                self.rung = now;
+                break;
+            }
+            let head = self.near[((self.rung + 1) % TURN) as usize];
+            if head != NONE {
+                return self.unlink(head);
+            }
+            self.rung += 1;
+        }
+        None
     }
 
     fn unlink(&mut self, index: u32) -> Option<Alarm> {
         let entry = &mut self.entries[index as usize];
-        let (tick, previous, next) = (entry.tick, entry.previous, entry.next);
+        let (near, tick) = (entry.near, entry.tick);
+        let (previous, next) = (entry.previous, entry.next);
         entry.generation = entry.generation.wrapping_add(1);
         let alarm = entry.alarm.take();
         if next != NONE {
@@ -243,11 +315,10 @@ impl Part {
         }
         if previous != NONE {
             self.entries[previous as usize].next = next;
-        } else if next != NONE {
-            self.ticks.insert(tick, next);
         } else {
-            self.ticks.remove(&tick);
+            self.set_head(near, tick, next);
         }
+        self.near_count -= usize::from(near);
         self.free.push(index);
         alarm
     }
@@ -302,5 +373,58 @@ mod tests {
         wheel.cancel(first);
 
         assert!(names.into_iter().all(|id| wheel.rewake(id, Waker::noop())));
+    }
+
+    #[test]
+    fn alarms_ring_in_the_order_of_their_ticks_whatever_turn_they_are_in() {
+        let mut part = Part::default();
+        let rung = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let mut rng = 7_u64;
+        let mut ticks: Vec<u64> = (0..2000)
+            .map(|_| {
+                rng = rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (rng >> 33) % (5 * TURN)
+            })
+            .collect();
+        let mut names = Vec::new();
+        for &tick in &ticks {
+            let rung = rung.clone();
+            let alarm = Alarm::Run(Box::new(move || rung.lock().expect("whole").push(tick)));
+            let (entry, generation) = part.insert(tick, alarm);
+            names.push(AlarmId {
+                part: 0,
+                entry,
+                generation,
+            });
+        }
+        for (index, name) in names.into_iter().enumerate() {
+            if index % 3 == 0 {
+                assert!(part.remove(name).is_some());
+                assert!(part.remove(name).is_none(), "it is gone");
+            }
+        }
+        let mut index = 0;
+        ticks.retain(|_| {
+            index += 1;
+            (index - 1) % 3 != 0
+        });
+        ticks.sort_unstable();
+
+        for now in (0..=5 * TURN).step_by(7) {
+            while let Some(alarm) = part.pop_due(now) {
+                if let Alarm::Run(run) = alarm {
+                    run();
+                }
+            }
+            assert_eq!(
+                part.earliest(),
+                ticks.iter().copied().find(|tick| *tick > now)
+            );
+        }
+
+        let mut rung = rung.lock().expect("whole").clone();
+        rung.sort_unstable();
+        assert_eq!(rung, ticks, "each rang once");
+        assert_eq!(part.near_count, 0);
     }
 }

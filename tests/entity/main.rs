@@ -5,4 +5,5 @@
 mod calls;
 mod durable;
 mod kinds;
+mod memory;
 mod residency;

@@ -76,6 +76,7 @@ pub(super) struct Parts {
     pub(super) registry: Registry,
     pub(super) resources: Resources,
     pub(super) residents_max: Option<usize>,
+    pub(super) resident_bytes_max: Option<usize>,
     pub(super) environment: Environment,
 }
 
@@ -95,6 +96,7 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
         registry,
         resources,
         residents_max,
+        resident_bytes_max,
         environment,
     } = parts;
     let name = NodeId::new(&settings.node_name);
@@ -122,6 +124,7 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
     config.router = environment.router;
     config.probe = environment.probe;
     config.residents_max = residents_max.unwrap_or(config.residents_max);
+    config.resident_bytes_max = resident_bytes_max.unwrap_or(config.resident_bytes_max);
     let hosting = Hosting::start(config).await?;
     let (phase, _) = watch::channel(Phase::Ready);
     let inner = Inner {

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Encoded, Handlers, STATE_BYTES_MAX,
-    delivery::{Delivery, unwritable},
+    delivery::{Delivery, too_large, unwritable},
     directory::Directory,
     host::{Activation, from_row},
     slot::{Settled, Shared},
@@ -54,14 +54,14 @@ struct Pending<K: Handlers> {
 
 impl<K: Handlers> Activation<K> {
     /// A handler returned: decides what is stored and hands it to the lane, or answers at once.
-    pub(super) fn finish(&mut self, delivery: Delivery<K>, outcome: K::Outcome) {
+    pub(super) fn finish(&mut self, mut delivery: Delivery<K>, outcome: K::Outcome) {
         let ok = K::is_ok(&outcome);
         let effects = if ok {
             self.ctx.take_effects()
         } else {
             Vec::new()
         };
-        let encoded = match self.encoded_reply(&delivery, &outcome) {
+        let encoded = match self.encoded_reply(&mut delivery, &outcome) {
             Ok(encoded) => encoded,
             Err(refusal) => return self.undo(delivery, refusal),
         };
@@ -96,6 +96,7 @@ impl<K: Handlers> Activation<K> {
         let (base, state) = (self.version, Arc::<[u8]>::from(bytes));
         self.version += 1;
         self.accepted = state.clone();
+        self.resident.resize(state.len());
         entities::store(
             &self.place,
             State {
@@ -110,17 +111,15 @@ impl<K: Handlers> Activation<K> {
     /// Writes the outcome down if anybody may ask for it again.
     fn encoded_reply(
         &self,
-        delivery: &Delivery<K>,
+        delivery: &mut Delivery<K>,
         outcome: &K::Outcome,
     ) -> Result<Option<Encoded>, Refusal> {
         if delivery.identity().is_none() {
+            delivery.reply.write_down(outcome)?;
             return Ok(None);
         }
         let encoded = K::encode_outcome(outcome, Codec::Msgpack).map_err(unwritable)?;
-        if encoded.bytes.len() > STATE_BYTES_MAX {
-            let size = format!("the reply has {} bytes", encoded.bytes.len());
-            return Err(Refusal::TooLarge(size.into()));
-        }
+        too_large(&encoded)?;
         Ok(Some(encoded))
     }
 
@@ -257,7 +256,7 @@ impl<K: Handlers> Activation<K> {
 
     /// Reads state and rows; everything earlier was answered by the lane.
     pub(super) async fn load(&mut self) {
-        if K::DURABLE.is_none() && !self.slot.lock().books.rows_behind {
+        if K::DURABLE.is_none() && !self.slot.lock().books.has_unread() {
             self.entity.get_or_insert_with(K::create);
             self.slot.lock().loaded(Vec::new(), false);
             return;
@@ -269,7 +268,9 @@ impl<K: Handlers> Activation<K> {
             Err(_) => return drop(self.slot.close()),
         }
         self.lane_activation = self.hosting.next_activation();
-        let (place, after) = (self.place.clone(), self.slot.lock().books.last_row);
+        let place = self.place.clone();
+        let (after, timers) = self.slot.lock().unread();
+        let asked = timers.clone();
         let read = self.hosting.store().read("load entity", move |connection| {
             Box::pin(async move {
                 let row = match K::DURABLE {
@@ -277,16 +278,23 @@ impl<K: Handlers> Activation<K> {
                     None => None,
                 };
                 let rows = mailbox::of_entity(connection, &place, after, ROWS).await?;
-                Ok((row, rows))
+                let timers = mailbox::numbered(connection, &timers).await?;
+                Ok((row, rows, timers))
             })
         });
         match read.await {
-            Ok((row, rows)) => self.loaded(row, rows).await,
-            Err(error) => self.load_failed(&error),
+            Ok((row, rows, timers)) => {
+                let more = rows.len() == ROWS as usize;
+                self.loaded(row, [timers, rows].concat(), more).await;
+            }
+            Err(error) => {
+                self.slot.lock().books.timers_again.extend(asked);
+                self.load_failed(&error);
+            }
         }
     }
 
-    async fn loaded(&mut self, row: Option<StateRow>, stored: Vec<mailbox::Message>) {
+    async fn loaded(&mut self, row: Option<StateRow>, stored: Vec<mailbox::Message>, more: bool) {
         if let Some(durable) = &K::DURABLE {
             let state = match &row {
                 None => Ok((K::create(), Unknown::default())),
@@ -302,13 +310,13 @@ impl<K: Handlers> Activation<K> {
                     self.unknown = unknown;
                     self.version = row.as_ref().map_or(0, |row| row.version);
                     self.accepted = row.map_or_else(Arc::default, |row| row.state.into());
+                    self.resident.resize(self.accepted.len());
                 }
                 Err(why) => return self.unreadable(&why, stored).await,
             }
         } else {
             self.entity.get_or_insert_with(K::create);
         }
-        let more = stored.len() == ROWS as usize;
         let mut rows = Vec::with_capacity(stored.len());
         for message in stored {
             let seq = message.seq;
@@ -495,10 +503,12 @@ impl<K: Handlers> Pending<K> {
 
 /// Runs a message again after the reload; one that cannot be run again is answered.
 fn run_again<K: Handlers>(slot: &Shared<K>, mut delivery: Delivery<K>, why: &str) {
+    tracing::debug!(entity = %slot.key, why, "a message runs again");
     if delivery.row().is_some() {
         // The store has it, in order with what came after it.
         let mut inner = slot.lock();
         inner.forget_identity(&delivery);
+        inner.read_again(&delivery);
         inner.drop_rows();
     } else if delivery.rearm() && !slot.lock().closed {
         slot.lock().redo(delivery);

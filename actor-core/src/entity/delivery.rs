@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
-use super::{Encoded, Handlers};
+use super::{Encoded, Handlers, STATE_BYTES_MAX};
 use crate::{
     clock::Instant,
     codec::{Codec, CodecError},
@@ -24,6 +24,8 @@ pub(crate) enum Reply<K: Handlers> {
     Typed(oneshot::Sender<TypedReply<K>>),
     /// A gateway or another node, in its codec.
     Wire(Codec, oneshot::Sender<Result<Encoded, Refusal>>),
+    /// The same, with the outcome written down already.
+    Written(Codec, Encoded, oneshot::Sender<Result<Encoded, Refusal>>),
 }
 
 /// Makes repeats of one call count once.
@@ -144,7 +146,9 @@ impl<K: Handlers> Reply<K> {
             Self::Nobody => {}
             // A caller that went away abandoned the answer.
             Self::Typed(sender) => drop(sender.send(Err(refusal))),
-            Self::Wire(_, sender) => drop(sender.send(Err(refusal))),
+            Self::Wire(_, sender) | Self::Written(_, _, sender) => {
+                drop(sender.send(Err(refusal)));
+            }
         }
     }
 
@@ -156,7 +160,25 @@ impl<K: Handlers> Reply<K> {
             Self::Wire(codec, sender) => {
                 drop(sender.send(K::encode_outcome(&outcome, codec).map_err(unwritable)));
             }
+            Self::Written(_, encoded, sender) => drop(sender.send(Ok(encoded))),
         }
+    }
+
+    /// Writes the outcome down for a caller that wants bytes, before anything is stored: one that
+    /// cannot be answered must leave no trace.
+    pub(crate) fn write_down(&mut self, outcome: &K::Outcome) -> Result<(), Refusal> {
+        let (Self::Wire(codec, _) | Self::Written(codec, _, _)) = self else {
+            return Ok(());
+        };
+        let codec = *codec;
+        let encoded = K::encode_outcome(outcome, codec).map_err(unwritable)?;
+        too_large(&encoded)?;
+        if let Self::Wire(_, sender) | Self::Written(_, _, sender) =
+            std::mem::replace(self, Self::Nobody)
+        {
+            *self = Self::Written(codec, encoded, sender);
+        }
+        Ok(())
     }
 
     /// Answers with an outcome that is kept as MessagePack.
@@ -170,6 +192,15 @@ impl<K: Handlers> Reply<K> {
             },
         }
     }
+}
+
+/// Refuses an outcome above the bound of replies.
+pub(crate) fn too_large(encoded: &Encoded) -> Result<(), Refusal> {
+    if encoded.bytes.len() > STATE_BYTES_MAX {
+        let size = format!("the reply has {} bytes", encoded.bytes.len());
+        return Err(Refusal::TooLarge(size.into()));
+    }
+    Ok(())
 }
 
 /// The refusal for a value that has no form in the codec asked for.

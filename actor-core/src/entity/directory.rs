@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
@@ -105,7 +105,7 @@ impl<K: Handlers> Directory<K> {
         }
         let shard = hosting.shard_of(K::KIND, id.as_str());
         hosting.epoch(shard)?;
-        hosting.make_room()?;
+        let resident = hosting.resident()?;
         let slot = {
             let mut part = self.part(id);
             if let Some(slot) = part.get(id) {
@@ -124,8 +124,7 @@ impl<K: Handlers> Directory<K> {
             part.insert(id.clone(), slot.clone());
             slot
         };
-        hosting.residents.fetch_add(1, Ordering::Relaxed);
-        if let Err(refusal) = host::spawn(hosting, self, &slot) {
+        if let Err(refusal) = host::spawn(hosting, self, &slot, resident) {
             self.forget(&slot);
             return Err(refusal);
         }

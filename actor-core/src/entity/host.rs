@@ -6,7 +6,7 @@ use std::{
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::Poll,
     time::Duration,
 };
@@ -21,8 +21,15 @@ use super::{
     snapshot::Unknown,
 };
 use crate::{
-    clock::Instant, context::Ctx, error::Refusal, hosting::Hosting, id::Epoch, mailbox::MailboxRow,
-    meter::CallOutcome, store::entities::Place, wheel::Alarm,
+    clock::Instant,
+    context::Ctx,
+    error::Refusal,
+    hosting::{Hosting, Resident},
+    id::Epoch,
+    mailbox::MailboxRow,
+    meter::CallOutcome,
+    store::entities::Place,
+    wheel::Alarm,
 };
 
 /// The first pause before a reload after a panic; it doubles up to [`BACKOFF_MAX`].
@@ -61,6 +68,8 @@ pub(crate) struct Activation<K: Handlers> {
     pub(super) began: Instant,
     /// The epoch under which the state was read; writes carry it.
     pub(super) epoch: Epoch,
+    /// Its place among the activations in memory.
+    pub(super) resident: Resident,
 }
 
 /// Starts the actor of a new activation.
@@ -68,10 +77,11 @@ pub(super) fn spawn<K: Handlers>(
     hosting: &Arc<Hosting>,
     directory: &Arc<Directory<K>>,
     slot: &Shared<K>,
+    resident: Resident,
 ) -> Result<(), Refusal> {
     let supervisor = hosting.supervisor(slot.shard)?;
     let durable = K::DURABLE.is_some();
-    let activation = Activation {
+    let activation = Box::new(Activation {
         place: Place::new(&slot.key, slot.shard),
         ctx: Ctx::new(hosting.clone(), &slot.key, slot.shard, durable),
         hosting: hosting.clone(),
@@ -84,7 +94,8 @@ pub(super) fn spawn<K: Handlers>(
         lane_activation: slot.activation,
         began: hosting.now(),
         epoch: hosting.epoch(slot.shard)?,
-    };
+        resident,
+    });
     let host = EntityHost(PhantomData);
     match ractor::ActorRuntime::spawn_linked_instant(None, host, activation, supervisor) {
         Ok((actor, _started)) => {
@@ -99,14 +110,15 @@ pub(super) fn spawn<K: Handlers>(
 
 impl<K: Handlers> Actor for EntityHost<K> {
     type Msg = Poke;
-    type State = Activation<K>;
-    type Arguments = Activation<K>;
+    // Boxed: ractor's futures hold it by value at several depths, for each actor.
+    type State = Box<Activation<K>>;
+    type Arguments = Box<Activation<K>>;
 
     async fn pre_start(
         &self,
         _: ActorRef<Poke>,
-        activation: Activation<K>,
-    ) -> Result<Activation<K>, ActorProcessingErr> {
+        activation: Box<Activation<K>>,
+    ) -> Result<Box<Activation<K>>, ActorProcessingErr> {
         Ok(activation)
     }
 
@@ -114,11 +126,13 @@ impl<K: Handlers> Actor for EntityHost<K> {
         &self,
         myself: ActorRef<Poke>,
         _: Poke,
-        activation: &mut Activation<K>,
+        activation: &mut Box<Activation<K>>,
     ) -> Result<(), ActorProcessingErr> {
         let mut now = activation.hosting.now();
         for _ in 0..BATCH {
-            match activation.slot.next(now) {
+            let pressed = K::DURABLE.is_some()
+                && activation.hosting.lanes().is_pressed(activation.slot.shard);
+            match activation.slot.next(now, pressed) {
                 Next::Wait => {
                     activation.hosting.became_idle();
                     return Ok(());
@@ -225,7 +239,6 @@ impl<K: Handlers> Drop for Activation<K> {
             self.slot.settle(delivery, Settled::Refused(why));
         }
         self.directory.forget(&self.slot);
-        self.hosting.residents.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -115,6 +115,8 @@ pub(crate) struct Books<K: Handlers> {
     /// Rows beyond this one were left in SQL.
     pub(crate) rows_behind: bool,
     pub(crate) last_row: i64,
+    /// Due timers that must be read again: reading the entity's messages in order passes them by.
+    pub(crate) timers_again: Vec<i64>,
     pub(crate) failures: u32,
 }
 
@@ -140,6 +142,7 @@ impl<K: Handlers> Slot<K> {
                 rows: BTreeSet::new(),
                 rows_behind: false,
                 last_row: 0,
+                timers_again: Vec::new(),
                 failures: 0,
             },
         };
@@ -228,8 +231,8 @@ impl<K: Handlers> Slot<K> {
         true
     }
 
-    /// Says what the host should do next.
-    pub(crate) fn next(&self, now: Instant) -> Next<K> {
+    /// Says what the host should do next. While the lane is `pressed`, nothing runs ahead.
+    pub(crate) fn next(&self, now: Instant, pressed: bool) -> Next<K> {
         let mut inner = self.lock();
         inner.running = 0;
         if inner.closed {
@@ -252,7 +255,7 @@ impl<K: Handlers> Slot<K> {
             inner.touched = now;
             return Next::Wait;
         };
-        if !inner.may_start(head) {
+        if !inner.may_start(head, pressed) {
             inner.poked = false;
             return Next::Wait;
         }
@@ -336,9 +339,15 @@ pub(crate) enum Settled<K: Handlers> {
 }
 
 impl<K: Handlers> Books<K> {
+    /// Says whether rows were left in SQL.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.rows_behind || !self.timers_again.is_empty()
+    }
+
     /// Says whether the row is in memory, or will be read when there is room or the pause is over.
     pub(crate) fn holds(&self, seq: i64) -> bool {
-        self.rows.contains(&seq) || self.rows_behind || self.stale
+        let timers = &self.timers_again;
+        self.rows.contains(&seq) || self.rows_behind || self.stale || timers.contains(&seq)
     }
 }
 
@@ -409,15 +418,15 @@ impl<K: Handlers> Inner<K> {
     /// Says whether it is time to fetch rows that were left in SQL.
     fn wants_rows(&self) -> bool {
         let room = self.load() < K::OPTIONS.mailbox;
-        self.books.rows_behind && room && self.books.rows.len() <= K::OPTIONS.mailbox / 4
+        self.books.has_unread() && room && self.books.rows.len() <= K::OPTIONS.mailbox / 4
     }
 
     /// A plain `fn` may run ahead of its entity's commits; an `async fn` may not, because what it
     /// awaits can be seen outside (architecture D6).
-    fn may_start(&self, head: &Delivery<K>) -> bool {
+    fn may_start(&self, head: &Delivery<K>, pressed: bool) -> bool {
         let books = &self.books;
         let suspect = head.row().is_some_and(|row| row.suspect);
-        if K::METHODS[head.method].runs_ahead && !suspect {
+        if K::METHODS[head.method].runs_ahead && !suspect && !pressed {
             books.uncommitted < AHEAD_MESSAGES_MAX && books.uncommitted_bytes < AHEAD_BYTES_MAX
         } else {
             books.uncommitted == 0
@@ -508,7 +517,10 @@ impl<K: Handlers> Inner<K> {
             self.queue.push_front(delivery);
         }
         for (delivery, seq) in rows {
-            self.add_row(delivery, seq);
+            let timer = delivery.row().is_some_and(|row| row.timer);
+            if !self.add_row(delivery, seq) && timer {
+                self.books.timers_again.push(seq);
+            }
             if self.books.rows_behind {
                 break; // A later one must not overtake it.
             }
@@ -537,10 +549,24 @@ impl<K: Handlers> Inner<K> {
         (self.queue, self.books.redo) = (queue, redo);
         for delivery in rows.into_iter().chain(redo_rows) {
             self.forget_identity(&delivery);
+            self.read_again(&delivery);
         }
         self.books.rows.clear();
         self.books.last_row = 0;
         self.books.rows_behind = true;
+    }
+
+    /// Notes a timer that leaves memory although it may still be in the store.
+    pub(crate) fn read_again(&mut self, delivery: &Delivery<K>) {
+        if let Some(row) = delivery.row().filter(|row| row.timer) {
+            self.books.timers_again.push(row.seq);
+        }
+    }
+
+    /// Returns what must be read: the number after which messages follow, and timers by number.
+    pub(crate) fn unread(&mut self) -> (i64, Vec<i64>) {
+        let timers = std::mem::take(&mut self.books.timers_again);
+        (self.books.last_row, timers)
     }
 
     /// Forgets that a message is in flight; for one that nobody waits for.

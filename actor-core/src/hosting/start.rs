@@ -6,14 +6,17 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use ractor::Actor;
 
-use super::{Hosting, residency::RESIDENTS_MAX};
+use super::{
+    Hosting, memory,
+    residency::{RESIDENTS_MAX, Residents},
+};
 use crate::{
     clock::{Clock, Rng},
     component::Registry,
@@ -74,6 +77,10 @@ pub struct HostingConfig {
     pub former_life_unclean: bool,
     /// Activations in memory; default 100 000, at least 1.
     pub residents_max: usize,
+    /// Bytes of activations in memory, each counted as 16 KiB and twice its stored state. What a
+    /// volatile entity holds is not known and not counted. Default: a quarter of what the machine,
+    /// or the control group the program runs in, has; at least 1 MiB.
+    pub resident_bytes_max: usize,
     /// Whether it runs what it hosts: reads stored messages, fires timers, sweeps. A program that
     /// only calls the nodes of a cluster does not. Default: true.
     pub serves: bool,
@@ -94,6 +101,7 @@ impl HostingConfig {
             rng: Rng::from_system(),
             former_life_unclean: false,
             residents_max: RESIDENTS_MAX,
+            resident_bytes_max: memory::available() / 4,
             serves: true,
             router: None,
             probe: None,
@@ -135,8 +143,7 @@ impl Hosting {
             call_ids: CallIds::new(config.rng.bits()),
             root: root.get_cell(),
             supervisors: Mutex::default(),
-            residents: AtomicUsize::new(0),
-            residents_max: config.residents_max.max(1),
+            residents: Residents::new(config.residents_max, config.resident_bytes_max),
             activations: AtomicU64::new(1),
             draining: AtomicBool::new(false),
             held: AtomicBool::new(false),
@@ -163,21 +170,21 @@ impl Hosting {
             unreachable!("the hosting was just made");
         }
         let wheel = hosting.wheel.clone();
-        hosting.own(tokio::spawn(async move { wheel.run().await }));
+        hosting.spawn(async move { wheel.run().await });
         if config.serves {
-            hosting.own(tokio::spawn(hosting.clone().keep_polling()));
-            hosting.own(tokio::spawn(hosting.clone().keep_refilling()));
-            hosting.own(tokio::spawn(hosting.clone().keep_firing()));
-            hosting.own(tokio::spawn(hosting.clone().keep_sweeping()));
+            hosting.spawn(hosting.clone().keep_polling());
+            hosting.spawn(hosting.clone().keep_refilling());
+            hosting.spawn(hosting.clone().keep_firing());
+            hosting.spawn(hosting.clone().keep_sweeping());
         }
         Ok(hosting)
     }
 
-    /// Runs a short task of the framework; it ends with the node.
+    /// Runs a task of the framework; it ends with the node.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.retain(|task| !task.is_finished());
-        tasks.push(tokio::spawn(task));
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
     }
 
     /// Refuses new work and waits until what runs has ended, at most `within`.
@@ -224,10 +231,9 @@ impl Hosting {
             hosted.stop_shard(None);
         }
         self.lanes().stop().await;
-        for task in std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner))
-        {
-            task.abort();
-        }
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.abort_all();
+        drop(tasks);
         self.root.kill();
         let supervisors = self
             .supervisors

@@ -170,6 +170,11 @@ impl Lanes {
         self.0.queues.iter().map(|queue| queue.depth()).sum()
     }
 
+    /// Says whether so much waits in the lane of `shard` that who need not add to it should not.
+    pub fn is_pressed(&self, shard: ShardId) -> bool {
+        self.queue(shard).is_pressed()
+    }
+
     /// Stores what is queued, then ends the lanes; items submitted later fail as `Unavailable`.
     ///
     /// Shards whose last commit is unclear, and whose epoch the database does not let us raise now,

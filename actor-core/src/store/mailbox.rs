@@ -7,7 +7,9 @@ mod reading;
 
 use std::{sync::Arc, time::Duration};
 
-pub use self::reading::{Backlog, Message, backlog, last_seq, of_entity, overdue, ready, timers};
+pub use self::reading::{
+    Backlog, Message, backlog, last_seq, numbered, of_entity, overdue, ready, timers,
+};
 
 use super::{
     Value,

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::sync::Notify;
@@ -35,6 +38,8 @@ struct Queued {
 #[derive(Debug)]
 pub(super) struct Queue {
     items_max: usize,
+    /// How many items wait, to be read without the lock.
+    depth: AtomicUsize,
     state: Mutex<State>,
     arrived: Notify,
     settled: Notify,
@@ -54,6 +59,7 @@ impl Queue {
     pub(super) fn new(items_max: usize) -> Self {
         Self {
             items_max,
+            depth: AtomicUsize::new(0),
             state: Mutex::default(),
             arrived: Notify::new(),
             settled: Notify::new(),
@@ -73,6 +79,7 @@ impl Queue {
         }
         let first = state.items.is_empty();
         state.items.push_back(Queued { body, done, bytes });
+        self.depth.store(state.items.len(), Ordering::Relaxed);
         drop(state);
         if first {
             self.arrived.notify_one();
@@ -110,11 +117,17 @@ impl Queue {
                 dones.push(item.done);
             }
         }
+        self.depth.store(state.items.len(), Ordering::Relaxed);
         (bodies, dones)
     }
 
     pub(super) fn depth(&self) -> usize {
-        self.lock().items.len()
+        self.depth.load(Ordering::Relaxed)
+    }
+
+    /// Says whether it is half full: who need not add to it should wait.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.depth() * 2 >= self.items_max
     }
 
     pub(super) fn close(&self) {

@@ -174,6 +174,30 @@ pub async fn of_entity(
         .collect()
 }
 
+const NUMBERED: Sql = Sql {
+    sqlite: select!(
+        "$1",
+        "WHERE seq IN (SELECT value FROM json_each($2)) ORDER BY seq"
+    ),
+    postgres: select!(
+        "(actor_now() + $1)",
+        "WHERE seq IN (SELECT value::bigint FROM json_array_elements_text($2::json)) ORDER BY seq"
+    ),
+};
+
+/// Returns the messages with these numbers that are still there, in order.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn numbered(c: &mut Connection, numbers: &[i64]) -> Result<Vec<Message>, StoreError> {
+    if numbers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let list = serde_json::to_string(numbers).expect("numbers can be written");
+    let values = vec![Value::NOW, list.into()];
+    c.query(&NUMBERED, values).await?.iter().map(read).collect()
+}
+
 // Two index ranges instead of one look at every timer there is.
 const OVERDUE: Sql = Sql {
     sqlite: select!(
