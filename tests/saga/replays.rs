@@ -46,73 +46,12 @@ async fn a_sleeping_run_survives_the_death_of_its_node() {
     assert_eq!(given.world.log(), ["one", "two"]);
 }
 
-/// The first form of a recipe.
-#[derive(Debug, Workflow, Serialize, Deserialize)]
-#[workflow(kind = "shifty")]
-struct Before;
-
-impl Run for Before {
-    async fn run(&self, saga: &mut Saga) -> Result<()> {
-        noted(saga, "one").await?;
-        saga.sleep(std::time::Duration::from_millis(200)).await;
-        noted(saga, "two").await
-    }
-}
-
-/// The same recipe with a step renamed.
-#[derive(Debug, Workflow, Serialize, Deserialize)]
-#[workflow(kind = "shifty")]
-struct After;
-
-impl Run for After {
-    async fn run(&self, saga: &mut Saga) -> Result<()> {
-        noted(saga, "uno").await?;
-        saga.sleep(std::time::Duration::from_millis(200)).await;
-        noted(saga, "two").await
-    }
-}
-
 async fn noted(saga: &mut Saga, name: &'static str) -> Result<()> {
     let step = saga.step(name, |step| async move {
         step.resource::<World>().note(name, step.key());
         Ok::<_, Failure>(())
     });
     step.await
-}
-
-#[tokio::test]
-async fn a_changed_body_is_stopped_by_name_and_without_effects() {
-    let (folder, given) = (TempDir::new().expect("a folder"), Given::default());
-    let life = Life::hosting::<(Before,)>(folder.path(), &given).await;
-    let run = life
-        .client
-        .saga::<Before>("a")
-        .start(Before)
-        .await
-        .expect("starts");
-    becomes(&run, State::Suspended).await;
-    life.crash().await;
-
-    let life = Life::hosting::<(After,)>(folder.path(), &given).await;
-    let run = life.client.saga::<After>("a");
-    let poll = becomes(&run, State::Stuck).await;
-
-    let reason = poll.reason.expect("a reason");
-    let expected =
-        "NonDeterministic: at position 0 the journal has step `one`, the body has step `uno`";
-    assert_eq!(reason, expected);
-    assert_eq!(given.world.log(), ["one"]);
-    life.crash().await;
-
-    let life = Life::hosting::<(Before,)>(folder.path(), &given).await;
-    let run = life.client.saga::<Before>("a");
-    assert_eq!(
-        run.resume().await,
-        Ok(State::Running),
-        "the old recipe is back"
-    );
-    assert_eq!(run.result_within(SOON).await, Ok(()));
-    assert_eq!(given.world.log(), ["one", "two"]);
 }
 
 /// Drops a step half-way.

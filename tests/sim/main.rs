@@ -7,4 +7,7 @@ mod basics;
 mod cluster;
 mod crashes;
 mod determinism;
+mod fences;
+mod messages;
+mod poison;
 mod timers;

@@ -3,7 +3,7 @@
 use std::{any::Any, fmt, sync::Arc, time::Duration};
 
 use actor_core::{
-    Client,
+    Client, Component,
     clock::{Clock, Rng},
     entity::Handlers,
     store::{BoxFuture, Store},
@@ -93,6 +93,17 @@ impl Sim {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         resources.insert(value);
+    }
+
+    /// Lets all nodes host `C` instead of what they host now, each from its next start on: the next
+    /// release of the program. The test itself keeps calling with the types it began with.
+    pub fn release<C: Component>(&self) {
+        let mut install = self
+            .shared
+            .install
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        *install = C::install;
     }
 
     /// Crashes a node: everything in its memory is gone, nothing is said to anybody. It stays down

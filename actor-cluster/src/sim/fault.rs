@@ -30,6 +30,7 @@ pub struct Fault {
 pub(super) enum Effect {
     FailBefore,
     FailAfter,
+    Late(Duration),
     Slow(Duration),
     Hang,
     CrashBefore,
@@ -45,6 +46,12 @@ impl Fault {
     /// The call is done, but its answer is lost: nobody knows whether it was stored.
     pub fn fail_after() -> Self {
         Self::of(Effect::FailAfter)
+    }
+
+    /// The answer is lost at once, and the call is done this much later, unless its node is dead by
+    /// then: what an unclear commit does that is still on its way when its connection breaks.
+    pub fn late(by: Duration) -> Self {
+        Self::of(Effect::Late(by))
     }
 
     /// The call takes this much longer.

@@ -81,6 +81,7 @@ where
         let shared = Arc::new(Shared::new(
             seed,
             options.nodes as usize,
+            options.host,
             real.handle().clone(),
         ));
         let trace = shared.trace.clone();

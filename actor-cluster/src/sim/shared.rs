@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use actor_core::{clock::Rng, hosting::Resources, id::ShardId};
+use actor_core::{Registry, clock::Rng, hosting::Resources, id::ShardId};
 use tokio::sync::oneshot;
 
 use super::{
@@ -68,6 +68,8 @@ pub(super) struct Shared {
     pub(super) rng: Rng,
     pub(super) real: tokio::runtime::Handle,
     pub(super) resources: Mutex<Resources>,
+    /// What nodes host from their next start on.
+    pub(super) install: Mutex<fn(&mut Registry)>,
     nodes: Vec<Mutex<Slot>>,
     network: Mutex<Network>,
     commands: Mutex<VecDeque<Command>>,
@@ -77,13 +79,19 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(seed: u64, nodes: usize, real: tokio::runtime::Handle) -> Self {
+    pub(super) fn new(
+        seed: u64,
+        nodes: usize,
+        install: fn(&mut Registry),
+        real: tokio::runtime::Handle,
+    ) -> Self {
         Self {
             seed,
             trace: Trace::new(),
             rng: rng(seed, "world"),
             real,
             resources: Mutex::default(),
+            install: Mutex::new(install),
             nodes: (0..nodes).map(|_| Mutex::default()).collect(),
             network: Mutex::default(),
             commands: Mutex::default(),

@@ -81,6 +81,12 @@ impl SimExecutor {
                 self.wait(1 + shared.rng.below(AFTER_MS)).await;
                 return Err(Lost::Job("simulated: the call was lost".into()));
             }
+            Some(Effect::Late(by)) => {
+                self.trace(number, label, "loses its answer and is late");
+                tokio::spawn(self.clone().arrive(number, label, job, by));
+                self.wait(1 + shared.rng.below(AFTER_MS)).await;
+                return Err(Lost::Answer("simulated: the answer was lost".into()));
+            }
             _ => {}
         }
         let done = self.run_now(job);
@@ -119,6 +125,15 @@ impl SimExecutor {
             let _ = sender.send(());
         }));
         ended.recv().is_ok()
+    }
+
+    /// Makes a call whose caller was told long ago that it is lost; it ends with its node.
+    async fn arrive(self, number: u64, label: &'static str, job: Job, after: Duration) {
+        Clock.sleep(after).await;
+        if self.shared.is_alive(self.part) {
+            let done = self.run_now(job);
+            self.trace(number, label, if done { "arrives" } else { "panicked" });
+        }
     }
 
     async fn crash<T>(&self, number: u64, label: &str, when: &str) -> T {

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use actor_core::{component::Registry, store::Store};
+use actor_core::store::Store;
 
 use super::{
     control::Sim,
@@ -45,7 +45,6 @@ pub(super) type Body = Pin<Box<dyn Future<Output = Result<(), String>>>>;
 /// A simulation.
 pub(super) struct World {
     shared: Arc<Shared>,
-    install: fn(&mut Registry),
     store: Store,
     now: Duration,
     nodes: Vec<Option<Machine>>,
@@ -72,7 +71,6 @@ impl World {
         let nodes = (0..shared.nodes()).map(|_| None).collect();
         let world = Self {
             shared,
-            install: options.host,
             store,
             now: Duration::ZERO,
             nodes,
@@ -254,6 +252,11 @@ impl World {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
+        let install = *self
+            .shared
+            .install
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let settings = Settings {
             node_name: part.to_string(),
             shards: SHARDS,
@@ -262,7 +265,7 @@ impl World {
         Node::builder()
             .settings(settings)
             .environment(environment)
-            .kinds(self.install, resources)
+            .kinds(install, resources)
     }
 
     fn deliver_to_driver(&mut self, until: Duration) {

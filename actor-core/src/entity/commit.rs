@@ -357,7 +357,8 @@ impl<K: Handlers> Activation<K> {
 
     /// Says whether a stored message may run now; otherwise it has been dealt with.
     ///
-    /// A suspect row is counted before it runs: if it kills the node, the next life knows.
+    /// A suspect row is counted before it runs: if it kills the node, the next life knows, and one
+    /// that did so too often does not run again.
     pub(super) async fn may_run_row(&mut self, delivery: &mut Delivery<K>) -> bool {
         let Some(row) = delivery.row() else {
             return true;
@@ -369,6 +370,11 @@ impl<K: Handlers> Activation<K> {
         }
         if row.attempts > 0 {
             self.directory.meter.redelivery();
+        }
+        if row.suspect && row.attempts >= ATTEMPTS_MAX {
+            let why = format!("its node died in each of {} attempts", row.attempts);
+            self.bury(delivery, &why);
+            return false;
         }
         if row.suspect && !self.hosting.count_attempt(self.slot.shard, row.seq).await {
             self.back_off();

@@ -95,10 +95,16 @@ impl Hosting {
     }
 
     /// Stores what is sent outside any handler; returns an announcement's position.
-    pub async fn commit_effect(self: &Arc<Self>, effect: Effect) -> Result<Position, Refusal> {
+    pub async fn commit_effect(self: &Arc<Self>, mut effect: Effect) -> Result<Position, Refusal> {
         let (kind, id) = effect.target();
-        match self.route(kind, id) {
-            Some(router) => router.commit(effect).await,
+        match self.route(kind, id).cloned() {
+            Some(router) => {
+                if let Effect::Send(message) = &mut effect {
+                    // It may arrive again after it ran and its row is gone: only a reply row tells.
+                    message.keyed = true;
+                }
+                router.commit(effect).await
+            }
             None => self.commit_here(effect).await,
         }
     }
@@ -209,11 +215,14 @@ impl Hosting {
     pub async fn row_failed(&self, shard: ShardId, seq: i64, attempts: u32, error: &str) -> bool {
         let attempts = attempts + 1;
         let last = attempts >= ATTEMPTS_MAX;
-        let mut writes = vec![mailbox::record_failure(seq, attempts, error)];
-        if last {
-            writes = dead_letters::bury(seq, error).into();
+        let counted = vec![mailbox::record_failure(seq, attempts, error)];
+        let mut outcome = self.commit(shard, counted).await;
+        if last && matches!(outcome, Ok(Verdict::Committed(_))) {
+            // After the count, which the dead letter copies.
+            let buried = dead_letters::bury(seq, error).into();
+            outcome = self.commit(shard, buried).await;
         }
-        match self.commit(shard, writes).await {
+        match outcome {
             Ok(Verdict::Committed(_)) if last => {
                 metrics::counter!("actor_dead_letters_total", "what" => "message").increment(1);
                 true
