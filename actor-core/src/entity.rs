@@ -4,19 +4,24 @@
 //! Both emit data and calls only; the behaviour lives below this module.
 
 mod call;
-mod commit;
 pub(crate) mod delivery;
 pub(crate) mod directory;
-mod host;
 pub(crate) mod slot;
+
+mod books;
+mod host;
+
+mod commit;
+mod load;
 mod snapshot;
+mod verdict;
 
 use std::{fmt, future::Future, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use call::{Call, CallFuture, EntityRef, Pick};
-pub(crate) use commit::ATTEMPTS_MAX;
+pub(crate) use load::ATTEMPTS_MAX;
 
 use crate::{
     codec::{Codec, CodecError},

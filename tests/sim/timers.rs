@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actor_cluster::sim::{self, Sim};
+use actor_cluster::sim::{self, Fault, Sim};
 
 use crate::kinds::Alarm;
 
@@ -55,4 +55,24 @@ async fn a_timer_that_became_due_while_its_node_was_down_rings_after_the_restart
     sim.advance(seconds(7)).await;
 
     assert_eq!(alarm.rung().await.expect("read").len(), 1);
+}
+
+#[sim::test(host(Alarm), seeds = 8)]
+async fn due_timers_whose_commit_failed_ring_again_at_once_and_count_once(sim: Sim) {
+    let alarm = sim.entity::<Alarm>("a");
+    for after in [2_000, 2_001, 2_002] {
+        alarm.set(after).await.expect("set");
+    }
+    sim.advance(seconds(1)).await;
+
+    // The first time nothing is stored, the second time nobody knows.
+    sim.fault(0, Fault::fail_before().only("commit"));
+    sim.fault(0, Fault::fail_after().only("commit").skip(1));
+    sim.advance(seconds(4)).await;
+
+    let mut due: Vec<_> = alarm.rung().await.expect("read");
+    due.sort_unstable();
+    let rung = due.len();
+    due.dedup_by_key(|(due, _)| *due);
+    assert_eq!((rung, due.len()), (3, 3), "{due:?}");
 }

@@ -5,7 +5,7 @@
 //! here. Every method is a short critical section without I/O.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -14,6 +14,7 @@ use ractor::ActorRef;
 
 use super::{
     Encoded, Handlers,
+    books::Books,
     delivery::{Delivery, Reply},
     host::Poke,
 };
@@ -76,48 +77,24 @@ pub(crate) enum RowAdmission {
 }
 
 pub(crate) struct Inner<K: Handlers> {
-    queue: VecDeque<Delivery<K>>,
+    pub(super) queue: VecDeque<Delivery<K>>,
     pub(crate) actor: Option<ActorRef<Poke>>,
     poked: bool,
     pub(crate) closed: bool,
     /// One while a handler runs.
-    running: usize,
+    pub(super) running: usize,
     next_number: u64,
     touched: Instant,
     /// Joined repeats by call id; an entry without waiters marks an id in flight.
-    in_flight: BTreeMap<CallId, InFlight<K>>,
+    pub(super) in_flight: BTreeMap<CallId, InFlight<K>>,
     /// Not before this (restart backoff).
     pub(crate) held_until: Option<Instant>,
     pub(crate) books: Books<K>,
 }
 
-struct InFlight<K: Handlers> {
+pub(super) struct InFlight<K: Handlers> {
     hash: u64,
     waiters: Vec<Reply<K>>,
-}
-
-/// A reply that waits for a commit; it is told whether that succeeded.
-pub(crate) type Waiting = Box<dyn FnOnce(Result<(), ()>) + Send>;
-
-/// What a durable activation keeps of its commits and rows.
-pub(crate) struct Books<K: Handlers> {
-    /// State must be read before anything runs.
-    pub(crate) stale: bool,
-    pub(crate) uncommitted: usize,
-    pub(crate) uncommitted_bytes: usize,
-    last_sequence: u64,
-    /// Replies that wait for the commit of the sequence beside them.
-    waiting: VecDeque<(u64, Waiting)>,
-    /// Messages to run again after a reload.
-    redo: Vec<Delivery<K>>,
-    /// Rows in memory.
-    rows: BTreeSet<i64>,
-    /// Rows beyond this one were left in SQL.
-    pub(crate) rows_behind: bool,
-    pub(crate) last_row: i64,
-    /// Due timers that must be read again: reading the entity's messages in order passes them by.
-    pub(crate) timers_again: Vec<i64>,
-    pub(crate) failures: u32,
 }
 
 impl<K: Handlers> Slot<K> {
@@ -132,19 +109,7 @@ impl<K: Handlers> Slot<K> {
             touched: now,
             in_flight: BTreeMap::new(),
             held_until: None,
-            books: Books {
-                stale: true,
-                uncommitted: 0,
-                uncommitted_bytes: 0,
-                last_sequence: 0,
-                waiting: VecDeque::new(),
-                redo: Vec::new(),
-                rows: BTreeSet::new(),
-                rows_behind: false,
-                last_row: 0,
-                timers_again: Vec::new(),
-                failures: 0,
-            },
+            books: Books::new(),
         };
         Self {
             key,
@@ -338,21 +303,8 @@ pub(crate) enum Settled<K: Handlers> {
     Refused(Refusal),
 }
 
-impl<K: Handlers> Books<K> {
-    /// Says whether rows were left in SQL.
-    pub(crate) fn has_unread(&self) -> bool {
-        self.rows_behind || !self.timers_again.is_empty()
-    }
-
-    /// Says whether the row is in memory, or will be read when there is room or the pause is over.
-    pub(crate) fn holds(&self, seq: i64) -> bool {
-        let timers = &self.timers_again;
-        self.rows.contains(&seq) || self.rows_behind || self.stale || timers.contains(&seq)
-    }
-}
-
 impl<K: Handlers> Inner<K> {
-    fn load(&self) -> usize {
+    pub(super) fn load(&self) -> usize {
         self.queue.len() + self.running + self.books.uncommitted
     }
 
@@ -369,7 +321,7 @@ impl<K: Handlers> Inner<K> {
         }
     }
 
-    fn push(&mut self, mut delivery: Delivery<K>) -> u64 {
+    pub(super) fn push(&mut self, mut delivery: Delivery<K>) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
         delivery.number = number;
@@ -384,41 +336,6 @@ impl<K: Handlers> Inner<K> {
         }
         self.queue.push_back(delivery);
         number
-    }
-
-    /// Queues a row that is new here, or notes that rows stay in SQL for want of room. Rows take
-    /// half of the mailbox at most, so that a backlog does not keep callers out.
-    /// Says whether it is in memory now.
-    pub(crate) fn add_row(&mut self, delivery: Delivery<K>, seq: i64) -> bool {
-        if self.books.rows.contains(&seq) {
-            return true;
-        }
-        let timer = delivery.row().is_some_and(|row| row.timer);
-        let full = self.load() >= K::OPTIONS.mailbox
-            || self.books.rows.len() >= K::OPTIONS.mailbox.div_ceil(2);
-        // A call with the same key may be in flight: then the row is looked at when that is done.
-        let identity = delivery.identity();
-        if full || identity.is_some_and(|same| self.in_flight.contains_key(&same.id)) {
-            self.books.rows_behind |= !timer;
-            return false;
-        }
-        self.books.rows.insert(seq);
-        if !timer {
-            self.books.last_row = self.books.last_row.max(seq);
-        }
-        self.push(delivery);
-        true
-    }
-
-    /// Forgets a row that is done or moved away.
-    pub(crate) fn row_done(&mut self, seq: i64) {
-        self.books.rows.remove(&seq);
-    }
-
-    /// Says whether it is time to fetch rows that were left in SQL.
-    fn wants_rows(&self) -> bool {
-        let room = self.load() < K::OPTIONS.mailbox;
-        self.books.has_unread() && room && self.books.rows.len() <= K::OPTIONS.mailbox / 4
     }
 
     /// A plain `fn` may run ahead of its entity's commits; an `async fn` may not, because what it
@@ -450,123 +367,9 @@ impl<K: Handlers> Inner<K> {
         self.poke();
     }
 
-    /// Notes an item given to the lane; returns its sequence.
-    pub(crate) fn submitted(&mut self, bytes: usize) -> u64 {
-        self.books.uncommitted += 1;
-        self.books.uncommitted_bytes += bytes;
-        self.books.last_sequence += 1;
-        self.books.last_sequence
-    }
-
-    /// Lets `reply` wait for all commits so far; gives it back if there is none to wait for.
-    pub(crate) fn after_commits(&mut self, reply: Waiting) -> Option<Waiting> {
-        if self.books.uncommitted == 0 {
-            return Some(reply);
-        }
-        self.books
-            .waiting
-            .push_back((self.books.last_sequence, reply));
-        None
-    }
-
-    /// Notes the lane's answer to the item `sequence`; returns the replies that waited for it.
-    pub(crate) fn answered(
-        &mut self,
-        sequence: u64,
-        bytes: usize,
-        committed: bool,
-    ) -> Vec<Waiting> {
-        let books = &mut self.books;
-        books.uncommitted -= 1;
-        books.uncommitted_bytes -= bytes;
-        if committed {
-            books.failures = 0;
-        } else {
-            books.stale = true;
-        }
-        let mut released = Vec::new();
-        while books
-            .waiting
-            .front()
-            .is_some_and(|(until, _)| *until <= sequence)
-        {
-            released.extend(books.waiting.pop_front().map(|(_, reply)| reply));
-        }
-        self.poke();
-        released
-    }
-
-    /// Keeps a message that must run again after the reload.
-    pub(crate) fn redo(&mut self, delivery: Delivery<K>) {
-        self.books.redo.push(delivery);
-    }
-
-    /// The state was read: what must run again goes first, in its old order, then the rows.
-    pub(crate) fn loaded(&mut self, rows: Vec<(Delivery<K>, i64)>, more: bool) {
-        let first = std::mem::take(&mut self.books.stale);
-        self.books.rows_behind = false;
-        // What was stored before this activation is older than the calls that woke it.
-        let calls = if first {
-            std::mem::take(&mut self.queue)
-        } else {
-            VecDeque::new()
-        };
-        let mut redo = std::mem::take(&mut self.books.redo);
-        redo.sort_by_key(|delivery| delivery.number);
-        for delivery in redo.into_iter().rev() {
-            self.queue.push_front(delivery);
-        }
-        for (delivery, seq) in rows {
-            let timer = delivery.row().is_some_and(|row| row.timer);
-            if !self.add_row(delivery, seq) && timer {
-                self.books.timers_again.push(seq);
-            }
-            if self.books.rows_behind {
-                break; // A later one must not overtake it.
-            }
-        }
-        self.queue.extend(calls);
-        self.books.rows_behind |= more;
-    }
-
     /// Puts a message back to the front of the queue.
     pub(crate) fn put_back(&mut self, delivery: Delivery<K>) {
         self.queue.push_front(delivery);
-    }
-
-    /// Forgets all rows: SQL is read again.
-    pub(crate) fn drop_rows(&mut self) {
-        let (queue, redo) = (
-            std::mem::take(&mut self.queue),
-            std::mem::take(&mut self.books.redo),
-        );
-        let (rows, queue): (VecDeque<_>, VecDeque<_>) = queue
-            .into_iter()
-            .partition(|delivery| delivery.row().is_some());
-        let (redo_rows, redo): (Vec<_>, Vec<_>) = redo
-            .into_iter()
-            .partition(|delivery| delivery.row().is_some());
-        (self.queue, self.books.redo) = (queue, redo);
-        for delivery in rows.into_iter().chain(redo_rows) {
-            self.forget_identity(&delivery);
-            self.read_again(&delivery);
-        }
-        self.books.rows.clear();
-        self.books.last_row = 0;
-        self.books.rows_behind = true;
-    }
-
-    /// Notes a timer that leaves memory although it may still be in the store.
-    pub(crate) fn read_again(&mut self, delivery: &Delivery<K>) {
-        if let Some(row) = delivery.row().filter(|row| row.timer) {
-            self.books.timers_again.push(row.seq);
-        }
-    }
-
-    /// Returns what must be read: the number after which messages follow, and timers by number.
-    pub(crate) fn unread(&mut self) -> (i64, Vec<i64>) {
-        let timers = std::mem::take(&mut self.books.timers_again);
-        (self.books.last_row, timers)
     }
 
     /// Forgets that a message is in flight; for one that nobody waits for.

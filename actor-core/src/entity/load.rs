@@ -1,0 +1,182 @@
+//! Reading an entity and its stored messages, and what becomes of messages that fail.
+
+use std::sync::Arc;
+
+use super::{
+    Handlers,
+    delivery::Delivery,
+    host::{Activation, from_row},
+    snapshot::{self, Unknown},
+};
+use crate::{
+    error::Refusal,
+    mailbox::MailboxRow,
+    store::{
+        StoreError,
+        entities::{self, StateRow},
+        mailbox,
+    },
+};
+
+/// Rows of one entity fetched at a time.
+const ROWS: u32 = 512;
+
+/// Attempts after which a stored message goes to the dead letters.
+pub(crate) const ATTEMPTS_MAX: u32 = 10;
+
+impl<K: Handlers> Activation<K> {
+    /// Reads state and rows; everything earlier was answered by the lane.
+    pub(super) async fn load(&mut self) {
+        if K::DURABLE.is_none() && !self.slot.lock().books.has_unread() {
+            self.entity.get_or_insert_with(K::create);
+            self.slot.lock().loaded(Vec::new(), false);
+            return;
+        }
+        self.hosting.lanes().forget(self.lane_activation);
+        self.hosting.lanes().settled(self.slot.shard).await;
+        match self.hosting.epoch(self.slot.shard) {
+            Ok(epoch) => self.epoch = epoch,
+            Err(_) => return drop(self.slot.close()),
+        }
+        self.lane_activation = self.hosting.next_activation();
+        let place = self.place.clone();
+        let (after, timers) = self.slot.lock().unread();
+        let asked = timers.clone();
+        let read = self.hosting.store().read("load entity", move |connection| {
+            Box::pin(async move {
+                let row = match K::DURABLE {
+                    Some(_) => entities::load(connection, &place).await?,
+                    None => None,
+                };
+                let rows = mailbox::of_entity(connection, &place, after, ROWS).await?;
+                let timers = mailbox::numbered(connection, &timers).await?;
+                Ok((row, rows, timers))
+            })
+        });
+        match read.await {
+            Ok((row, rows, timers)) => {
+                let more = rows.len() == ROWS as usize;
+                self.loaded(row, [timers, rows].concat(), more).await;
+            }
+            Err(error) => {
+                self.slot.lock().books.timers_again.extend(asked);
+                self.load_failed(&error);
+            }
+        }
+    }
+
+    async fn loaded(&mut self, row: Option<StateRow>, stored: Vec<mailbox::Message>, more: bool) {
+        if let Some(durable) = &K::DURABLE {
+            let state = match &row {
+                None => Ok((K::create(), Unknown::default())),
+                Some(row) if row.shape > durable.version => Err(format!(
+                    "it has version {}, this program knows {}",
+                    row.shape, durable.version
+                )),
+                Some(row) => snapshot::load(durable, &row.state).map_err(|error| error.to_string()),
+            };
+            match state {
+                Ok((state, unknown)) => {
+                    self.entity = Some(state);
+                    self.unknown = unknown;
+                    self.version = row.as_ref().map_or(0, |row| row.version);
+                    self.accepted = row.map_or_else(Arc::default, |row| row.state.into());
+                    self.resident.resize(self.accepted.len());
+                }
+                Err(why) => return self.unreadable(&why, stored).await,
+            }
+        } else {
+            self.entity.get_or_insert_with(K::create);
+        }
+        let mut rows = Vec::with_capacity(stored.len());
+        for message in stored {
+            let seq = message.seq;
+            let read = MailboxRow::read(message)
+                .map_err(|error| error.to_string())
+                .and_then(|row| {
+                    from_row::<K>(&self.hosting, &row).map_err(|refusal| refusal.to_string())
+                });
+            match read {
+                Ok(delivery) => rows.push((delivery, seq)),
+                Err(why) => self.hosting.bury_row(self.slot.shard, seq, &why),
+            }
+        }
+        self.slot.lock().loaded(rows, more);
+    }
+
+    fn load_failed(&mut self, error: &StoreError) {
+        tracing::warn!(entity = %self.slot.key, %error, "the entity could not be loaded");
+        self.back_off();
+    }
+
+    /// The stored state cannot be read: its calls end, its rows are counted, nothing else suffers.
+    async fn unreadable(&mut self, why: &str, stored: Vec<mailbox::Message>) {
+        let text = format!(
+            "the stored state of {} cannot be read: {why}",
+            self.slot.key
+        );
+        tracing::error!(entity = %self.slot.key, why, "a stored state cannot be read");
+        for row in stored {
+            self.hosting
+                .row_failed(self.slot.shard, row.seq, row.attempts, &text)
+                .await;
+        }
+        for delivery in self.slot.close() {
+            self.refuse(delivery, Refusal::Crashed(text.as_str().into()));
+        }
+    }
+
+    /// Says whether a stored message may run now; otherwise it has been dealt with.
+    ///
+    /// A suspect row is counted before it runs: if it kills the node, the next life knows, and one
+    /// that did so too often does not run again.
+    pub(super) async fn may_run_row(&mut self, delivery: &mut Delivery<K>) -> bool {
+        let Some(row) = delivery.row() else {
+            return true;
+        };
+        if row.expired {
+            self.slot.lock().row_done(row.seq);
+            self.hosting.drop_row(self.slot.shard, row.seq);
+            return false;
+        }
+        if row.attempts > 0 {
+            self.directory.meter.redelivery();
+        }
+        if row.suspect && row.attempts >= ATTEMPTS_MAX {
+            let why = format!("its node died in each of {} attempts", row.attempts);
+            self.bury(delivery, &why);
+            return false;
+        }
+        if row.suspect && !self.hosting.count_attempt(self.slot.shard, row.seq).await {
+            self.back_off();
+            return false;
+        }
+        true
+    }
+
+    /// A stored message's handler failed: counts it and tries again later, or buries it.
+    pub(super) async fn row_failed(&mut self, mut delivery: Delivery<K>, error: String) {
+        let Some(row) = &mut delivery.rare().row else {
+            return;
+        };
+        let (seq, attempts) = (row.seq, row.attempts);
+        row.attempts += 1;
+        if self
+            .hosting
+            .row_failed(self.slot.shard, seq, attempts, &error)
+            .await
+        {
+            self.slot.lock().row_done(seq);
+        } else {
+            // Back to the front: later messages of the same sender must not overtake it.
+            self.slot.lock().put_back(delivery);
+        }
+    }
+
+    pub(super) fn bury(&mut self, delivery: &Delivery<K>, error: &str) {
+        if let Some(row) = delivery.row() {
+            self.slot.lock().row_done(row.seq);
+            self.hosting.bury_row(self.slot.shard, row.seq, error);
+        }
+    }
+}
