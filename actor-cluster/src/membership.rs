@@ -9,6 +9,9 @@ use std::{fmt, time::Duration};
 
 use actor_core::clock::Instant;
 
+/// How long a handler may run on in a shard that moves: as long as a call's default time-out.
+const HANDOFF_WITHIN: Duration = Duration::from_secs(5);
+
 /// The lengths of a lease's parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
@@ -31,6 +34,17 @@ impl Terms {
     /// Returns the time between two looks at who is there and who owns what.
     pub fn balance_every(self) -> Duration {
         self.ttl / 10
+    }
+
+    /// Returns how many of its own shards a node hands over in one round of balancing: 16 a second
+    /// (architecture D4), so that a cluster that grows goes on serving.
+    pub fn moves_max(self) -> usize {
+        ((self.balance_every().as_secs_f64() * 16.0) as usize).max(1)
+    }
+
+    /// Returns how long what runs in a shard may go on before it is cut off and the shard moves.
+    pub fn handoff_within(self) -> Duration {
+        HANDOFF_WITHIN
     }
 
     /// Returns the pause after a renewal that failed.

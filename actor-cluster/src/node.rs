@@ -19,11 +19,12 @@ pub(crate) mod start;
 
 use std::{
     any::Any,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use actor_core::{
     Client,
+    clock::Clock,
     component::{Component, Registry},
     hosting::{Hosting, Resources},
     id::{Incarnation, NodeId},
@@ -44,7 +45,7 @@ pub use self::{
     config::{HasSettings, LogFormat, Secret, SettingError, Settings, parse_or_exit},
     error::{StartError, StartErrorKind},
 };
-use crate::membership::Loss;
+use crate::membership::{Loss, task::Member};
 
 /// A running node. Cheap to clone; it runs until [`Node::shutdown`].
 #[derive(Clone, Debug)]
@@ -62,6 +63,8 @@ struct Inner {
     lock: Mutex<Option<FileLock>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     phase: watch::Sender<Phase>,
+    /// Its part in a cluster; `None` for a node that is alone.
+    member: OnceLock<Member>,
     left: OnceCell<Stopped>,
 }
 
@@ -177,6 +180,19 @@ impl Node {
         if was && let Err(error) = self.say_draining().await {
             // Only peers that place shards miss it; the drain goes on.
             tracing::warn!(%error, "the drain could not be announced");
+        }
+        if let Some(member) = self.inner.member.get()
+            && member.count_live().await.is_ok_and(|others| others > 0)
+        {
+            // Whoever is alone serves until the end, and whatever is left then is cut off.
+            let deadline = Clock.now() + self.inner.settings.drain_timeout;
+            tokio::select! {
+                biased;
+                given = member.give_up_all() => if let Err(error) = given {
+                    tracing::warn!(%error, "shards could not be handed over");
+                },
+                () = Clock.sleep_until(deadline) => tracing::warn!("the drain timed out"),
+            }
         }
         self.inner
             .hosting

@@ -177,14 +177,25 @@ impl Client {
     /// # Cancel safety
     /// Dropping the future abandons the answer, not the work.
     pub async fn invoke(&self, invocation: Invocation) -> Result<Encoded, Refusal> {
-        let hosted = self.hosting.hosted(&invocation.kind)?.clone();
-        match self
-            .hosting
-            .route(&invocation.kind, invocation.id.as_str())
-            .cloned()
-        {
-            Some(router) => router.invoke(self.routed(invocation, hosted.role())?).await,
-            None => hosted.invoke(self.clone(), invocation).await,
+        let hosting = &self.hosting;
+        let hosted = hosting.hosted(&invocation.kind)?.clone();
+        if !hosting.is_routed() {
+            return hosted.invoke(self.clone(), invocation).await;
+        }
+        let deadline = hosting.deadline(invocation.timeout);
+        let shard = hosting.shard_of(&invocation.kind, invocation.id.as_str());
+        loop {
+            let mut invocation = invocation.clone();
+            invocation.timeout = deadline.saturating_duration_since(hosting.now());
+            let router = hosting.route(&invocation.kind, invocation.id.as_str());
+            if let Some(router) = router.cloned() {
+                return router.invoke(self.routed(invocation, hosted.role())?).await;
+            }
+            match hosted.clone().invoke(self.clone(), invocation).await {
+                // Nothing was done here, and the shard went to another node.
+                Err(Refusal::Unavailable(_)) if hosting.moved(shard) => {}
+                answer => return answer,
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! does (`entity/`).
 
 mod delivery;
+mod handoff;
 mod memory;
 mod residency;
 mod start;
@@ -106,8 +107,13 @@ pub trait Hosted: Send + Sync {
     fn holds(&self, id: &EntityId, seq: i64) -> bool;
     /// Ends an activation if it is idle; says whether it did.
     fn evict(&self, id: &EntityId) -> bool;
+    /// Lets the activations of these shards, sorted, end when they have run what they took in.
+    fn retire(&self, shards: &[ShardId]);
     /// Ends the activations of a shard, or of all; queued calls are answered.
     fn stop_shard(&self, shard: Option<ShardId>);
+    /// Cuts off what still runs in these shards, sorted; its callers learn that the outcome is
+    /// unknown.
+    fn cut_off(&self, shards: &[ShardId]);
     /// Returns sums over the activations.
     fn stats(&self) -> KindStats;
     /// Returns the kind's counts.
@@ -261,12 +267,41 @@ impl Hosting {
             })
     }
 
+    /// Returns the epoch under which new work may begin in `shard`.
+    ///
+    /// # Errors
+    /// As [`Hosting::epoch`], and `Unavailable` while the shard is handed over.
+    pub fn admits(&self, shard: ShardId) -> Result<Epoch, Refusal> {
+        let epoch = self.epoch(shard)?;
+        if self.shards.serves(shard) {
+            return Ok(epoch);
+        }
+        Err(Refusal::Unavailable(
+            format!("shard {shard} is being handed over").into(),
+        ))
+    }
+
     /// Returns the way to an entity whose shard another node owns; `None` if it is here, or there
     /// is no way to other nodes.
     pub fn route(&self, kind: &str, id: &str) -> Option<&Arc<dyn Router>> {
         let router = self.router.as_ref()?;
-        let here = self.shards.epoch(self.shard_of(kind, id)).is_some();
+        let here = self.shards.serves(self.shard_of(kind, id));
         (!here).then_some(router)
+    }
+
+    /// Says whether work of a run may begin: its node stays and so does its shard.
+    pub fn begins_in(&self, shard: ShardId) -> bool {
+        self.accepting().is_ok() && self.shards.serves(shard)
+    }
+
+    /// Says whether `shard` went to another node, or is about to, and there is a way to it.
+    pub fn moved(&self, shard: ShardId) -> bool {
+        self.is_routed() && !self.shards.serves(shard)
+    }
+
+    /// Says whether there is a way to other nodes.
+    pub(crate) fn is_routed(&self) -> bool {
+        self.router.is_some()
     }
 
     /// Passes a point of interest, such as the end of a step that is not journaled yet. Completes

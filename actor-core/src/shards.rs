@@ -4,7 +4,7 @@
 //! [`store::ownership`](crate::store::ownership).
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -25,6 +25,8 @@ pub struct Shards {
     node: NodeId,
     incarnation: Incarnation,
     epochs: Box<[AtomicU64]>,
+    /// Shards that are being handed over: what runs in them ends, nothing new begins.
+    frozen: Box<[AtomicBool]>,
     /// The lease is counted in nanoseconds from here, so that it fits an atomic.
     origin: Instant,
     lease: AtomicU64,
@@ -37,6 +39,7 @@ impl Shards {
             node,
             incarnation,
             epochs: (0..count).map(|_| AtomicU64::new(NOT_OWNED)).collect(),
+            frozen: (0..count).map(|_| AtomicBool::new(false)).collect(),
             origin: Clock.now(),
             lease: AtomicU64::new(0),
         }
@@ -70,10 +73,30 @@ impl Shards {
         self.epoch(shard) == Some(epoch)
     }
 
-    /// Records that this node owns `shard` under `epoch`. Unknown shards are ignored.
+    /// Records that this node owns `shard` under `epoch`, and that it is not frozen. Unknown shards
+    /// are ignored.
     pub fn grant(&self, shard: ShardId, epoch: Epoch) {
         if let Some(slot) = self.slot(shard) {
             slot.store(epoch.0, Ordering::Release);
+            self.set_frozen(shard, false);
+        }
+    }
+
+    /// Records that `shard` is about to leave: it is owned still, so what runs can be stored, but
+    /// nothing new begins in it.
+    pub fn freeze(&self, shard: ShardId) {
+        self.set_frozen(shard, true);
+    }
+
+    /// Says whether new work may begin in `shard` here.
+    pub fn serves(&self, shard: ShardId) -> bool {
+        let frozen = self.frozen.get(shard.0 as usize);
+        self.epoch(shard).is_some() && !frozen.is_some_and(|flag| flag.load(Ordering::Acquire))
+    }
+
+    fn set_frozen(&self, shard: ShardId, frozen: bool) {
+        if let Some(flag) = self.frozen.get(shard.0 as usize) {
+            flag.store(frozen, Ordering::Release);
         }
     }
 

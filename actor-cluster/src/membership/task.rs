@@ -20,6 +20,9 @@ use tokio::sync::watch;
 use super::{Action, Event, Lease, Terms, step};
 use crate::{node::Phase, shard::placement};
 
+/// Shards that a draining node hands over together.
+const DRAIN_AT_ONCE: usize = 32;
+
 /// What the tasks of one life work on.
 #[derive(Clone, Debug)]
 pub(crate) struct Member {
@@ -110,13 +113,26 @@ impl Member {
         let live = live(&map.nodes);
         let rows: Vec<_> = map.shards.iter().map(|row| row.owner.clone()).collect();
         let mut won = self.reconcile(&map.shards);
-        let moves = placement::moves(self.node(), &live, &rows);
-        self.give_up(moves.give_up).await?;
+        let mut moves = placement::moves(self.node(), &live, &rows);
+        // What is free goes first: nobody serves it, while what is given up is served until it goes.
         won |= self.take(moves.take).await?;
         if won {
             self.hosting.take_up().await?;
         }
-        Ok(())
+        moves.give_up.truncate(self.terms.moves_max());
+        self.give_up(moves.give_up).await
+    }
+
+    /// Gives every shard to whoever else is there, a few at a time, so that callers wait for little.
+    pub(crate) async fn give_up_all(&self) -> Result<(), StoreError> {
+        loop {
+            let owned = self.hosting.shards().owned().into_iter();
+            let some: Vec<_> = owned.map(|(shard, _)| shard).take(DRAIN_AT_ONCE).collect();
+            if some.is_empty() {
+                return Ok(());
+            }
+            self.give_up(some).await?;
+        }
     }
 
     /// Makes memory agree with the rows: the answer to a takeover may have been lost, and another
@@ -147,13 +163,13 @@ impl Member {
         if lost.is_empty() {
             return Ok(());
         }
-        for shard in &lost {
-            // Memory first: from here on nothing new begins in the shard. What is with the lanes is
-            // stored before the release, or fenced after it.
-            self.hosting.shards().revoke(*shard);
-            self.hosting.give_up(*shard);
-        }
+        let started = Clock.now();
+        self.hosting
+            .hand_over(lost.clone(), self.terms.handoff_within())
+            .await;
         metrics::counter!("actor_handoffs_total").increment(lost.len() as u64);
+        let took = Clock.now().saturating_duration_since(started);
+        metrics::histogram!("actor_handoff_duration").record(took.as_secs_f64());
         let (node, life) = (self.node().clone(), self.incarnation());
         let released = self.hosting.store().write("release shards", move |c| {
             Box::pin(async move { ownership::release(c, &lost, &node, life).await })

@@ -5,7 +5,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -132,6 +132,7 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
         store: ours.then_some(store),
         lock: Mutex::new(lock),
         tasks: Mutex::default(),
+        member: OnceLock::new(),
         left: OnceCell::new(),
         phase,
         hosting,
@@ -164,6 +165,8 @@ async fn join(node: &Node, terms: Terms, expected: usize, sent: Instant) -> Resu
         Clock.sleep(LOOK_EVERY).await;
     }
     member.balance().await?;
+    // Before the task that balances: a drain must find it.
+    let _ = node.inner.member.set(member.clone());
     node.own(tokio::spawn(member.keep_balance()));
     Ok(())
 }

@@ -205,7 +205,7 @@ async fn invoke_here(
     invocation: actor_core::Invocation,
 ) -> Result<Encoded, Refusal> {
     let hosting = client.hosting().clone();
-    hosting.epoch(hosting.shard_of(&invocation.kind, invocation.id.as_str()))?;
+    hosting.admits(hosting.shard_of(&invocation.kind, invocation.id.as_str()))?;
     let hosted = hosting.hosted(&invocation.kind)?.clone();
     hosted.invoke(client, invocation).await
 }

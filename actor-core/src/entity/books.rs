@@ -92,7 +92,10 @@ impl<K: Handlers> Inner<K> {
     /// Says whether it is time to fetch rows that were left in SQL.
     pub(super) fn wants_rows(&self) -> bool {
         let room = self.load() < K::OPTIONS.mailbox;
-        self.books.has_unread() && room && self.books.rows.len() <= K::OPTIONS.mailbox / 4
+        !self.retiring
+            && self.books.has_unread()
+            && room
+            && self.books.rows.len() <= K::OPTIONS.mailbox / 4
     }
 
     /// Notes an item given to the lane; returns its sequence.

@@ -214,8 +214,8 @@ pub struct CallFuture<'a, K: Handlers, T, E> {
     call: Option<CallId>,
     state: State<K>,
     alarm: AlarmGuard<'a>,
-    /// Method and arguments of a call with an identity, to send it again.
-    again: Option<(usize, Arc<[u8]>, CallId)>,
+    /// Method and arguments, to send the call again: one with an identity, or one that nobody took.
+    again: Option<(usize, Arc<[u8]>, Option<CallId>)>,
 }
 
 enum State<K: Handlers> {
@@ -236,7 +236,7 @@ impl<K: Handlers, T, E> CallFuture<'_, K, T, E> {
         if let Some(router) = client.hosting.route(K::KIND, self.target.id.as_str()) {
             let method = K::method(&args);
             let mut invocation = client.invocation::<K>(&self.target.id, &args, Mode::Call)?;
-            invocation.call = self.again.as_ref().map(|(_, _, id)| *id).or(self.call);
+            invocation.call = self.identity();
             invocation.timeout = self
                 .deadline
                 .saturating_duration_since(client.hosting.now());
@@ -248,21 +248,46 @@ impl<K: Handlers, T, E> CallFuture<'_, K, T, E> {
         }
         let (sender, receiver) = oneshot::channel();
         let reply = Reply::Typed(sender);
-        let known = self.again.as_ref().map(|(_, _, id)| *id).or(self.call);
+        let known = self.identity();
         let delivery =
             client.delivery::<K>(&self.target.id, args, reply, Some(self.deadline), known)?;
         if let (Some(identity), Some(bytes)) = (delivery.identity(), delivery.encoded()) {
-            self.again = Some((delivery.method, bytes.clone(), identity.id));
+            self.again = Some((delivery.method, bytes.clone(), Some(identity.id)));
         }
         let seen = &self.target.seen;
-        let queued = directory.admit_seen(&client.hosting, &self.target.id, seen, delivery)?;
-        self.state = State::Waiting(receiver, queued);
-        Ok(())
+        let mut message = Some(delivery);
+        let admitted = directory.admit_seen(&client.hosting, &self.target.id, seen, &mut message);
+        match admitted {
+            Ok(queued) => {
+                self.state = State::Waiting(receiver, queued);
+                Ok(())
+            }
+            Err(refusal) => {
+                self.keep(message);
+                Err(refusal)
+            }
+        }
+    }
+
+    fn identity(&self) -> Option<CallId> {
+        self.again.as_ref().and_then(|(_, _, id)| *id).or(self.call)
+    }
+
+    /// Keeps a call that found its entity's shard on the way to another node, to send it there.
+    fn keep(&mut self, message: Option<Delivery<K>>) {
+        if let Some(mut message) = message
+            && self.again.is_none()
+            && self.target.client.hosting.is_routed()
+            && message.encode().is_ok()
+            && let Some(bytes) = message.encoded()
+        {
+            self.again = Some((message.method, bytes.clone(), None));
+        }
     }
 
     /// Decides after a refusal: ends the call, or pauses before it is sent again.
     fn refused(&mut self, refusal: Refusal) -> Option<Refusal> {
-        if !refusal_is_retried(&refusal, self.again.is_some()) {
+        if !refusal_is_retried::<K>(&refusal, self.again.is_some()) {
             return Some(refusal);
         }
         let (hosting, deadline) = (self.target.client.hosting.clone(), self.deadline);
@@ -407,7 +432,9 @@ impl Client {
         if self.request.is_some() {
             delivery.rare().request.clone_from(&self.request);
         }
-        directory.admit(&self.hosting, id, delivery).map(drop)
+        directory
+            .admit(&self.hosting, id, &mut Some(delivery))
+            .map(drop)
     }
 
     /// Writes a typed call down for another node.

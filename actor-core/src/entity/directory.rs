@@ -51,25 +51,34 @@ impl<K: Handlers> Directory<K> {
 
     /// Queues a message, activating its entity if need be.
     ///
-    /// Returns where it is queued, or `None` if it joined an earlier one.
+    /// Returns where it is queued, or `None` if it joined an earlier one. A message that no
+    /// activation was there for stays in `message`.
     pub(crate) fn admit(
         self: &Arc<Self>,
         hosting: &Arc<Hosting>,
         id: &EntityId,
-        mut delivery: Delivery<K>,
+        message: &mut Option<Delivery<K>>,
     ) -> Result<Option<(Shared<K>, u64)>, Refusal> {
         loop {
             let slot = self.slot(hosting, id)?;
+            let delivery = message.take().expect("it comes back until it is admitted");
             match slot.admit(delivery) {
                 Admission::Queued(number) => return Ok(Some((slot, number))),
                 Admission::Joined => return Ok(None),
                 Admission::Refused(refusal) => return Err(refusal),
                 Admission::Closed(back) => {
-                    delivery = back;
-                    self.forget(&slot);
+                    *message = Some(back);
+                    self.next_activation(hosting, &slot)?;
                 }
             }
         }
+    }
+
+    /// Makes way for the next activation, unless there is none to be here.
+    fn next_activation(&self, hosting: &Hosting, slot: &Shared<K>) -> Result<(), Refusal> {
+        hosting.admits(slot.shard)?;
+        self.forget(slot);
+        Ok(())
     }
 
     /// As [`Directory::admit`], for a reference that remembers where it found the entity.
@@ -78,17 +87,19 @@ impl<K: Handlers> Directory<K> {
         hosting: &Arc<Hosting>,
         id: &EntityId,
         seen: &OnceLock<Weak<Slot<K>>>,
-        mut delivery: Delivery<K>,
+        message: &mut Option<Delivery<K>>,
     ) -> Result<Option<(Shared<K>, u64)>, Refusal> {
-        if let Some(slot) = seen.get().and_then(Weak::upgrade) {
+        if let Some(slot) = seen.get().and_then(Weak::upgrade)
+            && let Some(delivery) = message.take()
+        {
             match slot.admit(delivery) {
                 Admission::Queued(number) => return Ok(Some((slot, number))),
                 Admission::Joined => return Ok(None),
                 Admission::Refused(refusal) => return Err(refusal),
-                Admission::Closed(back) => delivery = back,
+                Admission::Closed(back) => *message = Some(back),
             }
         }
-        let queued = self.admit(hosting, id, delivery)?;
+        let queued = self.admit(hosting, id, message)?;
         if let Some((slot, _)) = &queued {
             seen.get_or_init(|| Arc::downgrade(slot));
         }
@@ -104,8 +115,8 @@ impl<K: Handlers> Directory<K> {
             return Err(Refusal::Decode("an entity id has 1 to 512 bytes".into()));
         }
         let shard = hosting.shard_of(K::KIND, id.as_str());
-        hosting.epoch(shard)?;
-        let resident = hosting.resident()?;
+        hosting.admits(shard)?;
+        let resident = hosting.resident(shard)?;
         let slot = {
             let mut part = self.part(id);
             if let Some(slot) = part.get(id) {
@@ -130,6 +141,9 @@ impl<K: Handlers> Directory<K> {
         }
         let watched: Arc<dyn Idle> = slot.clone();
         watch_idle(hosting, &watched, hosting.now(), K::OPTIONS.passivate);
+        if !hosting.shards().serves(shard) {
+            slot.retire(); // The hand-over began meanwhile and may have missed it.
+        }
         Ok(slot)
     }
 
@@ -161,6 +175,14 @@ impl<K: Handlers> Directory<K> {
             .collect();
         slots.sort_by(|a, b| a.key.cmp(&b.key));
         slots
+    }
+
+    fn of_shards(&self, shards: &[ShardId], act: impl Fn(&Slot<K>)) {
+        for slot in self.slots() {
+            if shards.binary_search(&slot.shard).is_ok() {
+                act(&slot);
+            }
+        }
     }
 
     fn method(name: &str) -> Result<usize, Refusal> {
@@ -196,6 +218,7 @@ impl<K: Handlers> Directory<K> {
             });
         }
         let deadline = client.hosting.deadline(invocation.timeout);
+        let shard = client.hosting.shard_of(K::KIND, invocation.id.as_str());
         loop {
             let args = Self::decode(method, invocation.codec, &invocation.args)?;
             let (sender, receiver) = oneshot::channel();
@@ -208,11 +231,14 @@ impl<K: Handlers> Directory<K> {
                 invocation.call,
             )?;
             let answer = async {
-                let queued = self.admit(&client.hosting, &invocation.id, delivery)?;
+                let queued = self.admit(&client.hosting, &invocation.id, &mut Some(delivery))?;
                 client.hosting.answer_by(deadline, receiver, queued).await
             };
             match answer.await {
-                Err(refusal) if refusal_is_retried(&refusal, invocation.call.is_some()) => {
+                Err(refusal)
+                    if refusal_is_retried::<K>(&refusal, invocation.call.is_some())
+                        && !client.hosting.moved(shard) =>
+                {
                     client.hosting.pause_before_retry(deadline, refusal).await?;
                 }
                 other => return other,
@@ -221,9 +247,15 @@ impl<K: Handlers> Directory<K> {
     }
 }
 
-/// Says whether the framework asks again under the same identity: nothing was committed.
-pub(crate) fn refusal_is_retried(refusal: &Refusal, has_identity: bool) -> bool {
-    has_identity && matches!(refusal, Refusal::Unavailable(_))
+/// Says whether the framework asks again under the same identity: nothing was committed, or what was
+/// is remembered.
+pub(crate) fn refusal_is_retried<K: Handlers>(refusal: &Refusal, has_identity: bool) -> bool {
+    match refusal {
+        Refusal::Unavailable(_) => has_identity,
+        // A durable entity remembers the call if it was done.
+        Refusal::UnknownOutcome(_) => has_identity && K::DURABLE.is_some(),
+        _ => false,
+    }
 }
 
 /// Rings when the entity may have been idle for long enough; rings again if it was not.
@@ -281,7 +313,7 @@ impl<K: Handlers> Hosted for Directory<K> {
                         retry_after: ROW_RETRY,
                     });
                 }
-                RowAdmission::Closed => self.forget(&slot),
+                RowAdmission::Closed => self.next_activation(hosting, &slot)?,
             }
         }
     }
@@ -305,6 +337,14 @@ impl<K: Handlers> Hosted for Directory<K> {
     fn evict(&self, id: &EntityId) -> bool {
         let slot = self.part(id).get(id).cloned();
         slot.is_some_and(|slot| slot.close_if_idle(Clock.now(), Duration::ZERO).is_none())
+    }
+
+    fn retire(&self, shards: &[ShardId]) {
+        self.of_shards(shards, Slot::retire);
+    }
+
+    fn cut_off(&self, shards: &[ShardId]) {
+        self.of_shards(shards, Slot::cut_off);
     }
 
     fn stop_shard(&self, shard: Option<ShardId>) {

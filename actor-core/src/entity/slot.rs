@@ -81,6 +81,8 @@ pub(crate) struct Inner<K: Handlers> {
     pub(crate) actor: Option<ActorRef<Poke>>,
     poked: bool,
     pub(crate) closed: bool,
+    /// It takes nothing more and ends when it has run what it has.
+    pub(super) retiring: bool,
     /// One while a handler runs.
     pub(super) running: usize,
     next_number: u64,
@@ -104,6 +106,7 @@ impl<K: Handlers> Slot<K> {
             actor: None,
             poked: false,
             closed: false,
+            retiring: false,
             running: 0,
             next_number: 0,
             touched: now,
@@ -126,7 +129,7 @@ impl<K: Handlers> Slot<K> {
     /// Takes a caller's message in, or says why not.
     pub(crate) fn admit(&self, mut delivery: Delivery<K>) -> Admission<K> {
         let mut inner = self.lock();
-        if inner.closed {
+        if inner.closed || inner.retiring {
             return Admission::Closed(delivery);
         }
         if let Some(identity) = delivery.identity()
@@ -155,7 +158,7 @@ impl<K: Handlers> Slot<K> {
     /// order, is left out.
     pub(crate) fn admit_row(&self, delivery: Delivery<K>, seq: i64) -> RowAdmission {
         let mut inner = self.lock();
-        if inner.closed {
+        if inner.closed || inner.retiring {
             return RowAdmission::Closed;
         }
         // Before a durable entity's load, and while behind, SQL has the order: reading it finds the
@@ -203,6 +206,10 @@ impl<K: Handlers> Slot<K> {
         if inner.closed {
             return Next::Stop;
         }
+        if inner.retiring && inner.is_done() {
+            inner.closed = true;
+            return Next::Stop;
+        }
         if inner.held_until.is_some_and(|until| until > now) {
             inner.poked = false;
             return Next::Wait;
@@ -239,6 +246,22 @@ impl<K: Handlers> Slot<K> {
             return None;
         }
         Some(if inner.is_idle() { inner.touched } else { now })
+    }
+
+    /// Lets the activation end when it has run what is in memory.
+    pub(crate) fn retire(&self) {
+        let mut inner = self.lock();
+        inner.retiring = true;
+        inner.poke();
+    }
+
+    /// Cuts off whatever runs.
+    pub(crate) fn cut_off(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        if let Some(actor) = &inner.actor {
+            actor.kill();
+        }
     }
 
     /// Ends the activation whatever it does; what is queued is returned.
@@ -306,6 +329,10 @@ pub(crate) enum Settled<K: Handlers> {
 impl<K: Handlers> Inner<K> {
     pub(super) fn load(&self) -> usize {
         self.queue.len() + self.running + self.books.uncommitted
+    }
+
+    fn is_done(&self) -> bool {
+        self.queue.is_empty() && self.books.uncommitted == 0 && self.books.redo.is_empty()
     }
 
     fn is_idle(&self) -> bool {

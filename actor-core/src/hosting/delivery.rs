@@ -199,9 +199,16 @@ impl Hosting {
             Err(Refusal::Overloaded { retry_after }) if row.timer => {
                 self.timers.add(self.clock, retry_after, row);
             }
+            // Another node has it, or will.
+            Err(Refusal::Unavailable(_)) if !self.serves(&row) => {}
             // No room: it stays in SQL until an activation becomes idle.
             Err(_) => self.held.store(true, Ordering::Relaxed),
         }
+    }
+
+    fn serves(&self, row: &MailboxRow) -> bool {
+        let shard = self.shard_of(&row.message.kind, row.message.id.as_str());
+        self.shards.serves(shard)
     }
 
     /// An activation became idle: rows that found no room are tried again.
@@ -272,13 +279,11 @@ impl Hosting {
         });
     }
 
-    /// Returns the shards this node owns.
+    /// Returns the shards whose messages this node runs.
     pub(super) fn owned(&self) -> Vec<ShardId> {
-        self.shards
-            .owned()
-            .into_iter()
-            .map(|(shard, _)| shard)
-            .collect()
+        let owned = self.shards.owned().into_iter();
+        let serving = owned.filter(|(shard, _)| self.shards.serves(*shard));
+        serving.map(|(shard, _)| shard).collect()
     }
 
     /// Reads ready rows after `after` and hands on those that are not in memory. Returns where the

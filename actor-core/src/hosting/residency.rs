@@ -5,8 +5,14 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use tokio::sync::Notify;
+
 use super::{Hosted, Hosting, Role};
-use crate::{clock::Instant, error::Refusal, id::EntityId};
+use crate::{
+    clock::Instant,
+    error::Refusal,
+    id::{EntityId, ShardId},
+};
 
 /// Activations in memory unless the configuration says otherwise.
 pub(super) const RESIDENTS_MAX: usize = 100_000;
@@ -25,11 +31,16 @@ pub(super) struct Residents {
     count_max: usize,
     bytes: AtomicUsize,
     bytes_max: usize,
+    by_shard: Box<[AtomicUsize]>,
+    /// A shard lost its last one.
+    emptied: Notify,
 }
 
 impl Residents {
-    pub(super) fn new(count_max: usize, bytes_max: usize) -> Self {
+    pub(super) fn new(count_max: usize, bytes_max: usize, shards: u32) -> Self {
         Self {
+            by_shard: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
+            emptied: Notify::new(),
             count: AtomicUsize::new(0),
             count_max: count_max.max(1),
             bytes: AtomicUsize::new(0),
@@ -39,6 +50,23 @@ impl Residents {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Waits until none of these shards has an activation. Cancel safe: it only waits.
+    pub(super) async fn gone(&self, shards: &[ShardId]) {
+        loop {
+            // Made before the look, so that a wake-up between look and wait is not lost.
+            let emptied = self.emptied.notified();
+            if shards.iter().all(|shard| self.in_shard(*shard) == 0) {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    fn in_shard(&self, shard: ShardId) -> usize {
+        let count = self.by_shard.get(shard.0 as usize);
+        count.map_or(0, |count| count.load(Ordering::SeqCst))
     }
 
     fn is_full(&self) -> bool {
@@ -56,6 +84,7 @@ impl Residents {
 #[derive(Debug)]
 pub struct Resident {
     hosting: Arc<Hosting>,
+    shard: ShardId,
     bytes: usize,
 }
 
@@ -79,6 +108,10 @@ impl Drop for Resident {
         let residents = &self.hosting.residents;
         residents.count.fetch_sub(1, Ordering::Relaxed);
         residents.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        let here = residents.by_shard.get(self.shard.0 as usize);
+        if here.is_some_and(|count| count.fetch_sub(1, Ordering::SeqCst) == 1) {
+            residents.emptied.notify_waiters();
+        }
     }
 }
 
@@ -93,15 +126,19 @@ impl Hosting {
         self.residents.is_full()
     }
 
-    /// Makes room for one more activation and counts it.
+    /// Makes room for one more activation of this shard and counts it.
     ///
     /// # Errors
     /// `Overloaded` if there are too many and none is idle.
-    pub fn resident(self: &Arc<Self>) -> Result<Resident, Refusal> {
+    pub fn resident(self: &Arc<Self>, shard: ShardId) -> Result<Resident, Refusal> {
         self.make_room()?;
         self.residents.count.fetch_add(1, Ordering::Relaxed);
+        if let Some(count) = self.residents.by_shard.get(shard.0 as usize) {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
         let mut resident = Resident {
             hosting: self.clone(),
+            shard,
             bytes: 0,
         };
         resident.resize(0);

@@ -143,7 +143,11 @@ impl Hosting {
             call_ids: CallIds::new(config.rng.bits()),
             root: root.get_cell(),
             supervisors: Mutex::default(),
-            residents: Residents::new(config.residents_max, config.resident_bytes_max),
+            residents: Residents::new(
+                config.residents_max,
+                config.resident_bytes_max,
+                config.shards.count(),
+            ),
             activations: AtomicU64::new(1),
             draining: AtomicBool::new(false),
             held: AtomicBool::new(false),

@@ -85,7 +85,7 @@ impl Activation {
 
     /// Starts the body, from the top.
     async fn begin(&mut self, ledger: &Arc<Ledger>, undo: Option<Undo>) {
-        if self.hosting.accepting().is_err() {
+        if !self.hosting.begins_in(self.slot.shard) {
             // The row stays: the next owner goes on.
             return self.slot.close();
         }

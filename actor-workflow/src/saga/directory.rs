@@ -114,7 +114,7 @@ impl Sagas {
         hosting.accepting()?;
         let kind = self.recipe.kind();
         let shard = hosting.shard_of(kind, id.as_str());
-        hosting.epoch(shard)?;
+        hosting.admits(shard)?;
         let slot = {
             let mut slots = self.slots();
             if let Some(slot) = slots.get(id) {
@@ -134,6 +134,14 @@ impl Sagas {
         }
         watch_idle(hosting, &slot, hosting.now());
         Ok(slot)
+    }
+
+    fn of_shards(&self, shards: &[ShardId], act: impl Fn(&Slot)) {
+        for slot in self.slots().values() {
+            if shards.binary_search(&slot.shard).is_ok() {
+                act(slot);
+            }
+        }
     }
 
     /// Removes an activation that ended, so that the next question makes a new one.
@@ -159,6 +167,9 @@ impl Sagas {
         loop {
             match self.ask_once(hosting, id, question.clone(), deadline).await {
                 Err(refusal @ Refusal::Unavailable(_)) => {
+                    if hosting.moved(hosting.shard_of(self.recipe.kind(), id.as_str())) {
+                        return Err(refusal); // Whoever asked looks for the next owner.
+                    }
                     hosting.pause_before_retry(deadline, refusal).await?;
                 }
                 other => return other,
@@ -354,6 +365,15 @@ impl Hosted for Sagas {
     fn evict(&self, id: &EntityId) -> bool {
         let slot = self.slots().get(id).cloned();
         slot.is_some_and(|slot| slot.close_if_idle(Clock.now(), Duration::ZERO).is_none())
+    }
+
+    fn retire(&self, shards: &[ShardId]) {
+        self.of_shards(shards, Slot::retire);
+    }
+
+    fn cut_off(&self, shards: &[ShardId]) {
+        // What the journal lacks is done again by the next owner.
+        self.of_shards(shards, Slot::close);
     }
 
     fn stop_shard(&self, shard: Option<ShardId>) {

@@ -124,7 +124,7 @@ pub(super) fn spawn(
         held_until: None,
         settled: false,
         counted: false,
-        _resident: hosting.resident()?,
+        _resident: hosting.resident(slot.shard)?,
     };
     let supervisor = hosting.supervisor(slot.shard)?;
     let failed =

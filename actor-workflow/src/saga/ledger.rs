@@ -165,10 +165,10 @@ impl Ledger {
         self.halted.notify_waiters();
     }
 
-    /// Says whether the body is to stop here, also because the node stops.
+    /// Says whether the body is to stop here, also because the node stops or the shard moves.
     pub(crate) fn is_halted(&self) -> bool {
         let cancelled = self.cancelling.load(Ordering::SeqCst) && !self.in_doubt();
-        cancelled || self.halt.load(Ordering::SeqCst) || self.hosting.accepting().is_err()
+        cancelled || self.halt.load(Ordering::SeqCst) || !self.hosting.begins_in(self.slot.shard)
     }
 
     /// Notes whether there may be something to undo that the journal does not know.

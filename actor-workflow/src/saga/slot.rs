@@ -68,6 +68,8 @@ struct Inner {
     /// Its mailbox row was delivered and not yet looked at.
     rung: bool,
     closed: bool,
+    /// It ends as soon as it comes to a safe point.
+    retiring: bool,
     /// The host acts, or holds back before it acts again.
     active: bool,
     /// User code runs or a commit is under way.
@@ -82,6 +84,7 @@ impl Slot {
             waiting: Vec::new(),
             rung: false,
             closed: false,
+            retiring: false,
             active: true,
             working: 0,
             touched: now,
@@ -172,6 +175,20 @@ impl Slot {
             inner.touched = now;
         }
         inner.active = active;
+        if inner.retiring && !active {
+            inner.closed = true;
+            drop(inner);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Ends the activation at its next safe point.
+    pub(crate) fn retire(&self) {
+        let mut inner = self.lock();
+        inner.retiring = true;
+        inner.closed |= !inner.active;
+        drop(inner);
+        self.changed.notify_one();
     }
 
     /// Counts user code and commits that are under way.
