@@ -5,4 +5,6 @@
 mod calls;
 mod durable;
 mod kinds;
+mod poison;
 mod residency;
+mod rows;
