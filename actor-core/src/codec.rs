@@ -3,6 +3,9 @@
 //! MessagePack is written with named fields in serde's human-readable mode, so a value has one
 //! shape in both codecs (architecture D12). Our own rows carry a version byte and a decode limit.
 
+#[cfg(test)]
+pub(crate) mod corpus;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};

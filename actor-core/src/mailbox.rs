@@ -197,3 +197,62 @@ impl Effect {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock::Rng, codec::corpus::spoiled};
+
+    fn row(context: Vec<u8>, codec: &str) -> mailbox::Message {
+        mailbox::Message {
+            seq: 7,
+            shard: ShardId(1),
+            kind: "cart".into(),
+            entity: "c-1".into(),
+            id: CallId::from_key("k"),
+            method: "add".into(),
+            codec: codec.into(),
+            args: vec![0xc1],
+            context,
+            due_at: None,
+            expires_at: None,
+            due_in: None,
+            expired: false,
+            attempts: 3,
+            last_error: None,
+        }
+    }
+
+    #[test]
+    fn any_bytes_of_a_rows_context_are_read_or_refused() {
+        let rng = Rng::seeded(37);
+        let context = StoredContext {
+            request: Some(RequestContext {
+                tenant: Some("acme".into()),
+                request_id: Some("r-1".into()),
+                trace: None,
+            }),
+            keyed: true,
+        };
+        let valid = Codec::Msgpack.encode(&context).expect("encodes");
+        let (mut read, mut refused) = (0, 0);
+        for _ in 0..40_000 {
+            match MailboxRow::read(row(spoiled(&rng, &valid), "json")) {
+                Ok(row) => {
+                    read += 1;
+                    // Nobody reads the arguments here: their kind does.
+                    assert_eq!((row.seq, &*row.message.args), (7, [0xc1].as_slice()));
+                }
+                Err(_) => refused += 1,
+            }
+        }
+        assert!(read > 100 && refused > 1_000, "{read} {refused}");
+    }
+
+    #[test]
+    fn a_row_in_a_codec_of_a_newer_program_is_refused_by_name() {
+        let error = MailboxRow::read(row(Vec::new(), "morse")).expect_err("unknown");
+
+        assert_eq!(error.to_string(), "codec `morse` is unknown");
+    }
+}

@@ -2,8 +2,11 @@
 //!
 //! Names of tests are claims; the ids of the acceptance cases they answer stand in comments.
 
+mod bytes;
 mod calls;
 mod durable;
 mod kinds;
 mod memory;
+mod poison;
 mod residency;
+mod rows;

@@ -211,6 +211,43 @@ async fn a_message_waits_until_its_kind_is_hosted_again(sim: Sim) {
     assert_eq!(counter.count().await, Ok(10));
 }
 
+// RES-7: a node without room waits for it, and does not read in vain meanwhile
+#[sim::test(host(Counter), seeds = 4)]
+async fn a_node_without_room_reads_no_more_than_one_with(sim: Sim) {
+    sim.residents_max(2);
+    for id in 0..2 {
+        let busy = sim.entity::<Counter>(id);
+        let held = busy.add_slowly(1, 180_000).cast().await;
+        held.expect("stored");
+    }
+    sim.advance(SECOND).await;
+    let begun = sim.store_calls(0);
+    sim.advance(MINUTE).await;
+    let with_room = sim.store_calls(0) - begun;
+    for id in 10..40 {
+        let waiting = sim.entity::<Counter>(id);
+        waiting.add(1).cast().await.expect("stored");
+    }
+
+    let begun = sim.store_calls(0);
+    sim.advance(MINUTE).await;
+    let without_room = sim.store_calls(0) - begun;
+    let waiting = count(&sim, "SELECT COUNT(*) FROM mailbox").await;
+    sim.advance(2 * MINUTE).await;
+
+    assert_eq!(waiting, 32, "two run and nothing else can");
+    // Not one read in four seconds more; sweep and poll come a little sooner or later.
+    assert!(
+        without_room <= with_room + 14,
+        "{without_room} store calls instead of {with_room}"
+    );
+    assert_eq!(count(&sim, "SELECT COUNT(*) FROM mailbox").await, 0);
+    for id in 10..40 {
+        let counter = sim.entity::<Counter>(id);
+        assert_eq!(counter.count().timeout(MINUTE).await, Ok(1));
+    }
+}
+
 // MSG-17: another node goes on with what a dead one was doing, and the caller is answered once
 #[sim::test(nodes = 3, host(Counter), seeds = 8)]
 async fn a_call_whose_node_dies_while_it_runs_is_answered_by_the_next_owner(sim: Sim) {

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use actor_cluster::sim::{self, Sim};
+use actor_cluster::sim::{self, Fault, Sim};
 use actor_core::{
     Ctx, Entity, handlers,
     store::{
@@ -169,6 +169,24 @@ async fn a_message_that_kills_its_node_is_given_up_and_those_behind_it_go_on(sim
     let mut kept = vec!["before".to_owned()];
     kept.extend(behind.is_ok().then(|| "behind".to_owned()));
     assert_eq!(notes(&sim, "a").await, kept);
+    assert_eq!(waiting(&sim).await, 0);
+}
+
+#[sim::test(host(Inbox), seeds = 8)]
+async fn a_suspect_that_could_not_be_counted_is_tried_again_soon(sim: Sim) {
+    let poison = Poison::default();
+    sim.provide(poison.clone());
+    let inbox = sim.entity::<Inbox>("a");
+    inbox.note("before".into()).await.expect("the node is up");
+    sim.crash_after("explosion");
+    inbox.explode("dud".into()).cast().await.expect("stored");
+    sim.advance(Duration::from_millis(100)).await;
+    sim.fault(0, Fault::fail_before().only("commit").times(2));
+
+    sim.advance(Duration::from_secs(30)).await;
+
+    assert_eq!(poison.tries("dud"), 2);
+    assert_eq!(notes(&sim, "a").await, ["before", "dud"]);
     assert_eq!(waiting(&sim).await, 0);
 }
 

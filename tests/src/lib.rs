@@ -25,6 +25,7 @@
 
 pub mod bed;
 pub mod browser;
+pub mod corpus;
 pub mod deadline;
 pub mod failure;
 pub mod fault;

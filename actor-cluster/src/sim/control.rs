@@ -95,6 +95,12 @@ impl Sim {
         resources.insert(value);
     }
 
+    /// Bounds the entities in memory on each node, from its next start on; at least 1.
+    pub fn residents_max(&self, most: usize) {
+        let bound = &self.shared.residents_max;
+        bound.store(most.max(1), std::sync::atomic::Ordering::Relaxed);
+    }
+
     /// Lets all nodes host `C` instead of what they host now, each from its next start on: the next
     /// release of the program. The test itself keeps calling with the types it began with.
     pub fn release<C: Component>(&self) {

@@ -5,7 +5,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -70,6 +70,8 @@ pub(super) struct Shared {
     pub(super) resources: Mutex<Resources>,
     /// What nodes host from their next start on.
     pub(super) install: Mutex<fn(&mut Registry)>,
+    /// Entities in memory on each node; 0 for the default.
+    pub(super) residents_max: AtomicUsize,
     nodes: Vec<Mutex<Slot>>,
     network: Mutex<Network>,
     commands: Mutex<VecDeque<Command>>,
@@ -92,6 +94,7 @@ impl Shared {
             real,
             resources: Mutex::default(),
             install: Mutex::new(install),
+            residents_max: AtomicUsize::new(0),
             nodes: (0..nodes).map(|_| Mutex::default()).collect(),
             network: Mutex::default(),
             commands: Mutex::default(),

@@ -9,7 +9,7 @@ mod outside;
 
 use std::{
     pin::Pin,
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -262,10 +262,14 @@ impl World {
             shards: SHARDS,
             ..Settings::default()
         };
-        Node::builder()
+        let builder = Node::builder()
             .settings(settings)
             .environment(environment)
-            .kinds(install, resources)
+            .kinds(install, resources);
+        match self.shared.residents_max.load(Ordering::Relaxed) {
+            0 => builder,
+            most => builder.residents_max(most),
+        }
     }
 
     fn deliver_to_driver(&mut self, until: Duration) {

@@ -135,7 +135,7 @@ impl<K: Handlers> Activation<K> {
             return true;
         };
         if row.expired {
-            self.slot.lock().row_done(row.seq);
+            self.row_left(delivery, row.seq);
             self.hosting.drop_row(self.slot.shard, row.seq);
             return false;
         }
@@ -148,6 +148,12 @@ impl<K: Handlers> Activation<K> {
             return false;
         }
         if row.suspect && !self.hosting.count_attempt(self.slot.shard, row.seq).await {
+            // It is read again after the pause, in its old place.
+            let mut inner = self.slot.lock();
+            inner.forget_identity(delivery);
+            inner.read_again(delivery);
+            inner.drop_rows();
+            drop(inner);
             self.back_off();
             return false;
         }
@@ -166,7 +172,7 @@ impl<K: Handlers> Activation<K> {
             .row_failed(self.slot.shard, seq, attempts, &error)
             .await
         {
-            self.slot.lock().row_done(seq);
+            self.row_left(&delivery, seq);
         } else {
             // Back to the front: later messages of the same sender must not overtake it.
             self.slot.lock().put_back(delivery);
@@ -175,8 +181,15 @@ impl<K: Handlers> Activation<K> {
 
     pub(super) fn bury(&mut self, delivery: &Delivery<K>, error: &str) {
         if let Some(row) = delivery.row() {
-            self.slot.lock().row_done(row.seq);
+            self.row_left(delivery, row.seq);
             self.hosting.bury_row(self.slot.shard, row.seq, error);
         }
+    }
+
+    /// Forgets a row that left without an outcome: one that is replayed may come back under its id.
+    fn row_left(&self, delivery: &Delivery<K>, seq: i64) {
+        let mut inner = self.slot.lock();
+        inner.row_done(seq);
+        inner.forget_identity(delivery);
     }
 }
