@@ -24,7 +24,6 @@ use std::{
 
 use actor_core::{
     Client,
-    clock::Clock,
     component::{Component, Registry},
     hosting::{Hosting, Resources},
     id::{Incarnation, NodeId},
@@ -185,13 +184,9 @@ impl Node {
             && member.count_live().await.is_ok_and(|others| others > 0)
         {
             // Whoever is alone serves until the end, and whatever is left then is cut off.
-            let deadline = Clock.now() + self.inner.settings.drain_timeout;
-            tokio::select! {
-                biased;
-                given = member.give_up_all() => if let Err(error) = given {
-                    tracing::warn!(%error, "shards could not be handed over");
-                },
-                () = Clock.sleep_until(deadline) => tracing::warn!("the drain timed out"),
+            let within = self.inner.settings.drain_timeout;
+            if let Err(error) = member.give_up_all(within).await {
+                tracing::warn!(%error, "shards could not be handed over");
             }
         }
         self.inner

@@ -3,7 +3,7 @@
 //! Two tasks, so that a slow balance never delays a renewal. Not used where an operating system
 //! lock stands for the node's life.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actor_core::{
     clock::{Clock, Instant},
@@ -20,8 +20,8 @@ use tokio::sync::watch;
 use super::{Action, Event, Lease, Terms, step};
 use crate::{node::Phase, shard::placement};
 
-/// Shards that a draining node hands over together.
-const DRAIN_AT_ONCE: usize = 32;
+/// How long an activation that was cut off may take to be gone.
+const CUT_OFF_WITHIN: Duration = Duration::from_secs(1);
 
 /// What the tasks of one life work on.
 #[derive(Clone, Debug)]
@@ -120,19 +120,15 @@ impl Member {
             self.hosting.take_up().await?;
         }
         moves.give_up.truncate(self.terms.moves_max());
-        self.give_up(moves.give_up).await
+        let within = self.terms.handoff_within();
+        self.give_up(moves.give_up, within).await
     }
 
-    /// Gives every shard to whoever else is there, a few at a time, so that callers wait for little.
-    pub(crate) async fn give_up_all(&self) -> Result<(), StoreError> {
-        loop {
-            let owned = self.hosting.shards().owned().into_iter();
-            let some: Vec<_> = owned.map(|(shard, _)| shard).take(DRAIN_AT_ONCE).collect();
-            if some.is_empty() {
-                return Ok(());
-            }
-            self.give_up(some).await?;
-        }
+    /// Gives every shard to whoever else is there; what runs may go on for `within`.
+    pub(crate) async fn give_up_all(&self, within: Duration) -> Result<(), StoreError> {
+        let owned = self.hosting.shards().owned().into_iter();
+        self.give_up(owned.map(|(shard, _)| shard).collect(), within)
+            .await
     }
 
     /// Makes memory agree with the rows: the answer to a takeover may have been lost, and another
@@ -159,20 +155,49 @@ impl Member {
         won
     }
 
-    async fn give_up(&self, lost: Vec<ShardId>) -> Result<(), StoreError> {
-        if lost.is_empty() {
-            return Ok(());
-        }
+    /// Hands shards over, each as soon as nothing runs in it any more, at the latest after
+    /// `within`.
+    async fn give_up(&self, mut lost: Vec<ShardId>, within: Duration) -> Result<(), StoreError> {
+        lost.sort_unstable();
+        self.hosting.retire(&lost);
         let started = Clock.now();
-        self.hosting
-            .hand_over(lost.clone(), self.terms.handoff_within())
-            .await;
-        metrics::counter!("actor_handoffs_total").increment(lost.len() as u64);
-        let took = Clock.now().saturating_duration_since(started);
-        metrics::histogram!("actor_handoff_duration").record(took.as_secs_f64());
+        let mut deadlines = [started + within, started + within + CUT_OFF_WITHIN].into_iter();
+        let mut deadline = deadlines.next();
+        while let (false, Some(until)) = (lost.is_empty(), deadline) {
+            // Dropping the wait for one changes nothing that the next wait does not find.
+            let empty = tokio::select! {
+                biased;
+                empty = self.hosting.vacated(&lost) => empty,
+                () = Clock.sleep_until(until) => {
+                    tracing::warn!(shards = lost.len(), "what runs in moving shards is cut off");
+                    self.hosting.cut_off(&lost);
+                    deadline = deadlines.next();
+                    continue;
+                }
+            };
+            lost.retain(|shard| empty.binary_search(shard).is_err());
+            metrics::counter!("actor_handoffs_total").increment(empty.len() as u64);
+            let took = Clock.now().saturating_duration_since(started);
+            metrics::histogram!("actor_handoff_duration").record(took.as_secs_f64());
+            self.release(empty).await?;
+        }
+        if !lost.is_empty() {
+            tracing::error!(
+                ?lost,
+                "activations do not end: their shards go, they are fenced"
+            );
+            for shard in &lost {
+                self.hosting.shards().revoke(*shard);
+            }
+            self.release(lost).await?;
+        }
+        Ok(())
+    }
+
+    async fn release(&self, shards: Vec<ShardId>) -> Result<(), StoreError> {
         let (node, life) = (self.node().clone(), self.incarnation());
         let released = self.hosting.store().write("release shards", move |c| {
-            Box::pin(async move { ownership::release(c, &lost, &node, life).await })
+            Box::pin(async move { ownership::release(c, &shards, &node, life).await })
         });
         released.await.map(drop)
     }

@@ -3,8 +3,6 @@
 //!
 //! Not here: which shards go, and the row that says who owns them; that is actor-cluster's.
 
-use std::{sync::Arc, time::Duration};
-
 use tokio::sync::oneshot;
 
 use super::Hosting;
@@ -13,46 +11,39 @@ use crate::{
     store::lane::{Item, Verdict},
 };
 
-/// How long an activation that was cut off may take to be gone.
-const CUT_OFF_WITHIN: Duration = Duration::from_secs(1);
-
 impl Hosting {
-    /// Lets what runs in these shards end, at most `within`, cuts off the rest, and waits until
-    /// everything of theirs is stored. New work is refused from the beginning, so that its callers
-    /// look for the next owner; they wait until there is one. At the end this node does not know
-    /// the shards any more: the rows may be released.
-    ///
-    /// # Cancel safety
-    /// A hand-over that is dropped leaves shards that serve nobody until it is done again.
-    pub async fn hand_over(self: &Arc<Self>, mut shards: Vec<ShardId>, within: Duration) {
-        shards.sort_unstable();
-        for shard in &shards {
+    /// Begins to hand these shards over, sorted: new work in them is refused, so that its callers
+    /// look for the next owner and wait until there is one; what was taken in goes on to its end.
+    pub fn retire(&self, shards: &[ShardId]) {
+        for shard in shards {
             self.shards.freeze(*shard);
         }
         for hosted in self.kinds.values() {
-            hosted.retire(&shards);
-        }
-        if !self.gone_within(&shards, within).await {
-            tracing::warn!(?within, "handlers are cut off: their shards move");
-            for hosted in self.kinds.values() {
-                hosted.cut_off(&shards);
-            }
-            if !self.gone_within(&shards, CUT_OFF_WITHIN).await {
-                tracing::error!("an activation does not end; its writes are fenced");
-            }
-        }
-        self.flush(&shards).await;
-        for shard in shards {
-            self.shards.revoke(shard);
+            hosted.retire(shards);
         }
     }
 
-    async fn gone_within(&self, shards: &[ShardId], within: Duration) -> bool {
-        // Both arms only wait.
-        tokio::select! {
-            biased;
-            () = self.residents.gone(shards) => true,
-            () = self.clock.sleep(within) => false,
+    /// Waits until nothing runs in at least one of these retired shards and everything of it is
+    /// stored; returns all for which that is so. This node does not know them any more then: their
+    /// rows may be released.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing, or leaves shards that are known no more and whose rows
+    /// still name this node; the next round of balancing finds them.
+    pub async fn vacated(&self, shards: &[ShardId]) -> Vec<ShardId> {
+        let empty = self.residents.emptied(shards).await;
+        self.flush(&empty).await;
+        for shard in &empty {
+            self.shards.revoke(*shard);
+        }
+        empty
+    }
+
+    /// Cuts off what still runs in these shards, sorted; its callers learn that the outcome is
+    /// unknown.
+    pub fn cut_off(&self, shards: &[ShardId]) {
+        for hosted in self.kinds.values() {
+            hosted.cut_off(shards);
         }
     }
 

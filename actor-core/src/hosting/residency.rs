@@ -52,13 +52,16 @@ impl Residents {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Waits until none of these shards has an activation. Cancel safe: it only waits.
-    pub(super) async fn gone(&self, shards: &[ShardId]) {
+    /// Waits until some of these shards have no activation, and returns them. Cancel safe: it only
+    /// waits.
+    pub(super) async fn emptied(&self, shards: &[ShardId]) -> Vec<ShardId> {
         loop {
             // Made before the look, so that a wake-up between look and wait is not lost.
             let emptied = self.emptied.notified();
-            if shards.iter().all(|shard| self.in_shard(*shard) == 0) {
-                return;
+            let empty = shards.iter().filter(|shard| self.in_shard(**shard) == 0);
+            let empty: Vec<_> = empty.copied().collect();
+            if !empty.is_empty() {
+                return empty;
             }
             emptied.await;
         }
