@@ -18,4 +18,10 @@ mod owners;
 #[path = "../conformance/rows.rs"]
 mod rows;
 
+mod sessions;
+
+mod cuts;
+mod races;
+mod servers;
+
 use actor_tests::bed::on_postgres as for_each_backend;

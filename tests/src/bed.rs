@@ -104,6 +104,10 @@ pub async fn on_postgres<E>(mut test: impl AsyncFnMut(Backend) -> Result<(), E>)
 pub struct Bounds {
     /// As in [`StoreConfig`].
     pub busy_timeout: Duration,
+    /// As in [`StoreConfig`].
+    pub statement_timeout: Duration,
+    /// As in [`StoreConfig`]; leases of a bed are [`TTL`] long all the same.
+    pub lease_ttl: Duration,
     /// As in [`LaneConfig`].
     pub queue_items_max: usize,
     /// As in [`LaneConfig`].
@@ -114,6 +118,8 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             busy_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(5),
+            lease_ttl: TTL,
             queue_items_max: 8192,
             batch_items_max: 512,
         }
@@ -276,6 +282,8 @@ pub async fn open(
     let mut config = StoreConfig::new(backend.url.clone());
     config.checkpoint_every = Duration::ZERO;
     config.busy_timeout = bounds.busy_timeout;
+    config.statement_timeout = bounds.statement_timeout;
+    config.lease_ttl = bounds.lease_ttl;
     let store = Store::open(config, fault).await?;
     migrate::run(&store).await?;
     meta::agree(&store, SHARDS).await?;

@@ -54,12 +54,22 @@ pub enum End {
     Reset,
 }
 
+/// What a trap does to the connection that springs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Closes it both ways; the bytes do not arrive.
+    CloseBefore,
+    /// Closes it both ways once the bytes have arrived; no answer comes back.
+    CloseAfter,
+    /// Swallows the bytes and all that follow them, as if their sender were frozen.
+    Freeze,
+}
+
 /// What happens when certain bytes go up.
 #[derive(Clone, Debug)]
 struct Trap {
     bytes: Vec<u8>,
-    /// Whether they still arrive.
-    forward: bool,
+    then: Then,
 }
 
 #[derive(Debug)]
@@ -127,18 +137,17 @@ impl Proxy {
         });
     }
 
-    /// When `bytes` next go up in one piece, their connection is closed both ways; before that they
-    /// arrive if `forward`, but no answer comes back.
-    pub fn close_at(&self, bytes: &[u8], forward: bool) {
+    /// When `bytes` next go up in one piece, does `then` to their connection, once.
+    pub fn trap(&self, bytes: &[u8], then: Then) {
         let bytes = bytes.to_vec();
-        *lock(&self.shared.trap) = Some(Trap { bytes, forward });
+        *lock(&self.shared.trap) = Some(Trap { bytes, then });
     }
 
-    /// Waits until [`Proxy::close_at`] has closed `count` connections.
+    /// Waits until traps have been sprung `count` times.
     ///
     /// # Panics
     /// Never: the sender lives as long as the proxy.
-    pub async fn closed(&self, count: usize) {
+    pub async fn sprung(&self, count: usize) {
         let mut trapped = self.shared.trapped.subscribe();
         let enough = trapped.wait_for(|so_far| *so_far >= count).await;
         enough.expect("the proxy lives");
@@ -168,8 +177,16 @@ async fn carry(near: TcpStream, shared: Arc<Shared>) {
     let _ = (near.set_nodelay(true), far.set_nodelay(true));
     let (near_read, near_write) = near.into_split();
     let (far_read, far_write) = far.into_split();
-    let mut up = tokio::spawn(copy(near_read, far_write, Way::Up, Arc::clone(&shared)));
-    let mut down = tokio::spawn(copy(far_read, near_write, Way::Down, Arc::clone(&shared)));
+    // Says that no answer goes down any more.
+    let muted = watch::Sender::new(false);
+    let mut up = tokio::spawn(copy(
+        near_read,
+        far_write,
+        Way::Up,
+        muted.clone(),
+        shared.clone(),
+    ));
+    let mut down = tokio::spawn(copy(far_read, near_write, Way::Down, muted, shared));
     let mut halves = [None, None];
     let mut running = 2;
     while running > 0 {
@@ -191,7 +208,6 @@ async fn carry(near: TcpStream, shared: Arc<Shared>) {
             .flatten()
             .any(|ended| matches!(ended, Ok(Copied { trapped: true, .. })))
         {
-            shared.trapped.send_modify(|count| *count += 1);
             break;
         }
     }
@@ -226,6 +242,7 @@ async fn copy(
     mut reader: OwnedReadHalf,
     mut writer: OwnedWriteHalf,
     way: Way,
+    muted: watch::Sender<bool>,
     shared: Arc<Shared>,
 ) -> Copied {
     let fates = match way {
@@ -233,22 +250,29 @@ async fn copy(
         Way::Down => shared.down.subscribe(),
     };
     let mut piece = vec![0; 64 * 1024];
-    let mut cut = false;
+    let (mut cut, mut frozen) = (false, false);
     while let Ok(count @ 1..) = reader.read(&mut piece).await {
         let bytes = &piece[..count];
-        if let Some(trap) = (way == Way::Up).then(|| sprung(&shared, bytes)).flatten() {
-            if trap.forward {
-                // No answer comes back: the other way ends with this one, or swallows until then.
-                shared.down.send_replace(Fate::Swallow);
-                let _ = writer.write_all(bytes).await;
-                let _ = writer.flush().await;
-                // The receiver acts on what it read before it sees the end.
-                let _ = writer.shutdown().await;
+        match (way == Way::Up).then(|| sprung(&shared, bytes)).flatten() {
+            None => {}
+            Some(Then::Freeze) => frozen = true,
+            Some(then) => {
+                if then == Then::CloseAfter {
+                    muted.send_replace(true);
+                    // The receiver acts on what it read before it sees the end.
+                    let _ = writer.write_all(bytes).await;
+                    let _ = writer.shutdown().await;
+                }
+                let trapped = true;
+                return Copied { writer, trapped };
             }
-            let trapped = true;
-            return Copied { writer, trapped };
         }
-        let fate = *fates.borrow();
+        let silent = frozen || way == Way::Down && *muted.borrow();
+        let fate = if silent {
+            Fate::Swallow
+        } else {
+            *fates.borrow()
+        };
         match fate {
             Fate::Pass => {}
             Fate::Delay(time) => Deadline::after(time).wait().await,
@@ -269,14 +293,16 @@ async fn copy(
     Copied { writer, trapped }
 }
 
-/// Takes the trap out if `bytes` spring it.
-fn sprung(shared: &Shared, bytes: &[u8]) -> Option<Trap> {
+/// Takes the trap out if `bytes` spring it; returns what it does.
+fn sprung(shared: &Shared, bytes: &[u8]) -> Option<Then> {
     let mut trap = lock(&shared.trap);
     let springs = |trap: &mut Trap| {
         let wanted = &trap.bytes;
         bytes.windows(wanted.len()).any(|window| window == wanted)
     };
-    trap.take_if(springs)
+    let then = trap.take_if(springs)?.then;
+    shared.trapped.send_modify(|count| *count += 1);
+    Some(then)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -262,7 +262,8 @@ impl Pool {
             }
             None => {}
         }
-        self.target.connect(&self.config, purpose).await
+        // Boxed: it is rare and large, and every job would carry its size.
+        Box::pin(self.target.connect(&self.config, purpose)).await
     }
 
     /// Returns what a transaction of this purpose begins with; `None` for SQLite.

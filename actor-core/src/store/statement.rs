@@ -81,8 +81,8 @@ pub enum Merge {
 ///
 /// The text is `head`, then the batch's rows, then `tail`. Where the database must say which rows
 /// were written, `RETURNING` and the names of the key columns follow. SQLite gets the rows as
-/// `VALUES (…), (…)`, Postgres as a `SELECT` from one array for each column; in both the columns are
-/// called `column1`, `column2` and so on.
+/// `VALUES (…), (…)`, Postgres as a `SELECT` from one array for each column; in both the columns
+/// are called `column1`, `column2` and so on.
 ///
 /// ```
 /// use actor_core::store::statement::{ColumnType::*, Missing, Rank, Statement};

@@ -117,7 +117,8 @@ fn checked(schema: &str) -> Result<&str, String> {
         return Ok(schema);
     }
     Err(format!(
-        "schema={schema}: accepted are up to 63 of a-z, 0-9 and _, not beginning with a digit or pg_"
+        "schema={schema}: accepted are up to 63 of a-z, 0-9 and _, not beginning with a digit or \
+         pg_"
     ))
 }
 
