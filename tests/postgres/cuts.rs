@@ -78,7 +78,27 @@ async fn a_commit_that_is_stuck_in_a_socket_ends_before_the_epoch_is_raised() ->
         lease_ttl: Duration::from_secs(1),
         ..Bounds::default()
     };
-    unclear(bounds, Then::Freeze, 0).await
+    unclear(bounds, Then::Vanish, 0).await
+}
+
+/// The server ended the transaction and says so: no `COMMIT` can change that.
+#[tokio::test]
+async fn a_commit_after_the_server_lost_patience_is_repeated() -> Result<()> {
+    let bounds = Bounds {
+        lease_ttl: Duration::from_secs(1),
+        ..patient()
+    };
+    let (bed, proxy) = proxied(bounds).await?;
+    let (cart, epoch) = (bed.cart("c-1"), bed.epoch(bed.cart("c-1").shard));
+    proxy.trap(COMMIT, Then::Freeze);
+
+    let verdict = bed.commit(cart.shard, vec![state(&cart, 1, "x")]).await;
+
+    proxy.sprung(1).await;
+    assert!(verdict.is_committed(), "{verdict:?}");
+    assert_eq!(bed.shards.epoch(cart.shard), Some(epoch));
+    assert_eq!(version(&bed, &cart).await?, 1);
+    Ok(())
 }
 
 #[tokio::test]

@@ -63,6 +63,8 @@ pub enum Then {
     CloseAfter,
     /// Swallows the bytes and all that follow them, as if their sender were frozen.
     Freeze,
+    /// The same both ways, as if the network between them were gone.
+    Vanish,
 }
 
 /// What happens when certain bytes go up.
@@ -256,6 +258,10 @@ async fn copy(
         match (way == Way::Up).then(|| sprung(&shared, bytes)).flatten() {
             None => {}
             Some(Then::Freeze) => frozen = true,
+            Some(Then::Vanish) => {
+                frozen = true;
+                muted.send_replace(true);
+            }
             Some(then) => {
                 if then == Then::CloseAfter {
                     muted.send_replace(true);
