@@ -63,6 +63,10 @@ fn set(text: &mut String, how: &str, server: &Server, config: &StoreConfig, purp
         // grew the planner may think otherwise.
         add("enable_seqscan", &"off");
     }
+    if purpose == Purpose::Migrate {
+        // That a table exists already is no news.
+        add("client_min_messages", &"warning");
+    }
     // Compiling takes longer than any of our statements.
     add("jit", &"off");
     if let Some(schema) = server.schema() {
