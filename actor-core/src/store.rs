@@ -12,6 +12,7 @@ pub mod connection;
 pub mod executor;
 mod open;
 mod pool;
+mod postgres;
 
 mod checkpoint;
 pub mod lock;
@@ -44,21 +45,39 @@ pub use self::{
     statement::Statement,
     value::Value,
 };
-use self::{executor::Lost, open::Target, pool::Pool};
+use self::{
+    executor::Lost,
+    open::{Purpose, Target},
+    pool::Pool,
+};
 
 /// How to open a store.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StoreConfig {
-    /// Where the database is: `sqlite://path`, or `sqlite::memory:` for tests.
+    /// Where the database is: `sqlite://path`, `sqlite::memory:` for tests, or
+    /// `postgres://user:password@host:port/database`.
+    ///
+    /// For Postgres these parameters may follow, beside those of the connection itself, such as
+    /// `sslmode`: `schema=NAME`, where our tables are (default: what the user's search path says);
+    /// `pooler=transaction` behind a pooler that hands connections out by the transaction;
+    /// `lanes=N`, how many transactions commit side by side (default: 4, at most 64).
     pub url: String,
     /// Whether a missing file is created. Default: true.
     pub create: bool,
-    /// Whether each commit waits for the disk (`synchronous=FULL`). Default: true. Without it a
-    /// loss of power may take back acknowledged commits; the file stays consistent.
+    /// Whether each commit waits for the disk (`synchronous=FULL`, `synchronous_commit=on`).
+    /// Default: true. Without it a loss of power may take back acknowledged commits; the database
+    /// stays consistent.
     pub sync: bool,
     /// How long a statement waits for another process's transaction. Default: 5 s.
     pub busy_timeout: Duration,
+    /// How long a statement may take on a server, which ends it then. Default: 5 s.
+    pub statement_timeout: Duration,
+    /// How long opening a connection to a server may take. Default: 5 s.
+    pub connect_timeout: Duration,
+    /// How long a lease is. An open transaction whose node says nothing for a third of it, or for
+    /// 2 s, is ended by the server. Default: 10 s.
+    pub lease_ttl: Duration,
     /// How often the write-ahead log is written back into the file; zero never does. Default: 1 s.
     pub checkpoint_every: Duration,
     /// The size in bytes above which the log is emptied and cut. Default: 64 MiB.
@@ -73,16 +92,29 @@ impl StoreConfig {
             create: true,
             sync: true,
             busy_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(5),
+            lease_ttl: Duration::from_secs(10),
             checkpoint_every: Duration::from_secs(1),
             log_bytes_max: 64 * 1024 * 1024,
         }
+    }
+
+    /// Says whether the address is one that [`Store::open`] understands; connects nowhere.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Unavailable`], saying what is accepted, without any password.
+    pub fn check(&self) -> Result<(), StoreError> {
+        Target::parse(self).map(drop)
     }
 }
 
 /// An open database. Cheap to clone.
 ///
-/// One connection writes, in immediate transactions, first come first served; two more read. In
-/// memory the writer also reads, since nothing else can see it.
+/// SQLite: one connection writes, in immediate transactions, first come first served; two more
+/// read. In memory the writer also reads, since nothing else can see it.
+///
+/// Postgres: each lane has a connection, the lease has one, one writes everything else, four read.
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: Arc<Pool>,
@@ -141,7 +173,7 @@ impl Store {
         }
     }
 
-    /// Runs `write` in one immediate transaction and commits what it did if it returns `Ok`.
+    /// Runs `write` in one transaction and commits what it did if it returns `Ok`.
     ///
     /// # Errors
     /// What `write` returned, with everything rolled back; [`StoreErrorKind::Unclear`] when the
@@ -157,34 +189,79 @@ impl Store {
             + Send
             + 'static,
     {
-        self.transact(label, write).await
+        self.transact(Purpose::Write, label, write).await
     }
 
-    /// Like [`Store::write`], for closures that end a transaction for reasons of their own.
-    async fn transact<T, E, F>(&self, label: &'static str, write: F) -> Result<T, E>
+    /// Like [`Store::write`], for what keeps the lease: on a server it has a connection to itself,
+    /// so that it waits for no other work, and it compares the clocks for [`Store::now_ms`].
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not stop a transaction that has begun.
+    pub async fn write_lease<T, F>(&self, label: &'static str, write: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, Result<T, StoreError>>
+            + Send
+            + 'static,
+    {
+        self.transact(Purpose::Lease, label, write).await
+    }
+
+    /// Like [`Store::write`], on the connection for `purpose`, and for closures that end a
+    /// transaction for reasons of their own.
+    async fn transact<T, E, F>(
+        &self,
+        purpose: Purpose,
+        label: &'static str,
+        write: F,
+    ) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
         F: for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
         let (pool, executor) = (Arc::clone(&self.pool), Arc::clone(&self.executor));
-        let job = async move { pool.write(executor.as_ref(), write).await };
+        let job = async move { pool.write(executor.as_ref(), purpose, write).await };
         submit(&self.executor, label, job).await?
     }
 
     /// Returns the database's time in milliseconds since 1970.
     ///
-    /// For display and for times given by people; rows get theirs from [`Value::FromNow`].
+    /// For display and for times given by people; rows get theirs from [`Value::FromNow`]. For a
+    /// server it is this machine's time, corrected by what the last [`Store::write_lease`] saw: off
+    /// by half a round trip, and by nothing before the first one.
     pub fn now_ms(&self) -> i64 {
-        self.executor.now_ms()
+        self.executor.now_ms() + self.pool.clock_ahead_ms()
     }
 
     /// Returns which SQL the database speaks.
     pub fn dialect(&self) -> Dialect {
-        Dialect::Sqlite
+        match self.pool.target() {
+            Target::Memory | Target::File(_) => Dialect::Sqlite,
+            Target::Server(_) => Dialect::Postgres,
+        }
     }
 
-    /// Returns the database's file; `None` in memory.
+    /// Returns how many lanes may commit side by side.
+    pub fn lanes(&self) -> usize {
+        match self.pool.target() {
+            Target::Memory | Target::File(_) => 1,
+            Target::Server(server) => server.lanes(),
+        }
+    }
+
+    /// Returns the schema our tables are in, if the address names one.
+    pub fn schema(&self) -> Option<&str> {
+        match self.pool.target() {
+            Target::Memory | Target::File(_) => None,
+            Target::Server(server) => server.schema(),
+        }
+    }
+
+    /// Returns the database's file; `None` in memory and on a server.
     pub fn file(&self) -> Option<&Path> {
         self.pool.file()
     }

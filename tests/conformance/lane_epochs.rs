@@ -6,10 +6,13 @@ use actor_core::{
 };
 use actor_tests::{
     Result,
-    bed::{Bed, SHARDS, for_each_backend},
+    bed::{Bed, SHARDS},
 };
 
-use crate::rows::{event, state, version};
+use crate::{
+    for_each_backend,
+    rows::{event, state, version},
+};
 
 const STEAL: Sql = Sql::same(
     "UPDATE shards SET owner = 'thief', incarnation = 9, epoch = epoch + 1 WHERE shard = $1",

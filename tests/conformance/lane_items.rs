@@ -1,12 +1,12 @@
 //! Items of a batch: each is stored as a whole or not at all, and none suffers for another.
 
 use actor_core::store::{StoreErrorKind, Verdict, mailbox};
-use actor_tests::{
-    Result,
-    bed::{Bed, for_each_backend},
-};
+use actor_tests::{Result, bed::Bed};
 
-use crate::rows::{find, load, message, reply, send, state, unstorable, version};
+use crate::{
+    for_each_backend,
+    rows::{find, load, message, reply, send, state, unstorable, version},
+};
 
 #[tokio::test]
 async fn one_bad_item_fails_alone() -> Result<()> {

@@ -1,5 +1,7 @@
-//! What every database must do for us: the same tests on every backend.
+//! What every database must do for us, on SQLite. The same files run on PostgreSQL, in the target
+//! `postgres`.
 
+mod files;
 mod lane_epochs;
 mod lane_items;
 mod lane_order;
@@ -7,3 +9,5 @@ mod messages;
 mod opening;
 mod owners;
 mod rows;
+
+use actor_tests::bed::on_sqlite as for_each_backend;

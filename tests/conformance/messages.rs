@@ -13,10 +13,13 @@ use actor_core::{
 };
 use actor_tests::{
     Result,
-    bed::{Bed, SHARDS, for_each_backend},
+    bed::{Bed, SHARDS},
 };
 
-use crate::rows::{event, find, message, reply, send, state};
+use crate::{
+    for_each_backend,
+    rows::{event, find, message, reply, send, state},
+};
 
 const ALL: u32 = 1000;
 

@@ -12,8 +12,10 @@ use actor_core::{
 };
 use actor_tests::{
     Result,
-    bed::{Bed, SHARDS, TTL, for_each_backend},
+    bed::{Bed, SHARDS, TTL},
 };
+
+use crate::for_each_backend;
 
 async fn register(bed: &Bed, node: &'static str) -> Result<Incarnation, StoreError> {
     let write = bed.sql(move |c| {

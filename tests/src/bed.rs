@@ -13,14 +13,14 @@ use actor_core::{
     id::{EntityId, EntityKey, Epoch, Incarnation, NodeId, ShardId},
     shards::Shards,
     store::{
-        Announced, BoxFuture, Connection, LaneConfig, Lanes, Store, StoreConfig, StoreError,
-        Verdict, Write, entities::Place, meta, migrate, nodes, ownership,
+        Announced, BoxFuture, Connection, Dialect, LaneConfig, Lanes, Store, StoreConfig,
+        StoreError, Verdict, Write, entities::Place, meta, migrate, nodes, ownership,
     },
 };
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use crate::fault::FaultExecutor;
+use crate::{fault::FaultExecutor, postgres::Postgres};
 
 /// How many shards a bed has.
 pub const SHARDS: u32 = 8;
@@ -37,19 +37,66 @@ pub struct Backend {
     pub folder: TempDir,
 }
 
-/// Runs a test once against a fresh database of every backend.
+impl Backend {
+    /// Returns a SQLite file.
+    ///
+    /// # Panics
+    /// When there is no folder to make: the test cannot go on.
+    pub fn sqlite() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let url = format!("sqlite://{}", folder.path().join("test.db").display());
+        Self { url, folder }
+    }
+
+    /// Returns a schema of its own on the tests' PostgreSQL server.
+    ///
+    /// One lane: tests decide what meets in a batch. `parameters` are added to the address.
+    ///
+    /// # Panics
+    /// When the server does not start: the test cannot go on.
+    pub fn postgres(parameters: &str) -> Self {
+        Self::at(&Postgres::get().url, parameters)
+    }
+
+    /// Returns the same by way of the pooler.
+    ///
+    /// # Panics
+    /// When the server does not start: the test cannot go on.
+    pub fn pooled(parameters: &str) -> Self {
+        let parameters = format!("pooler=transaction&{parameters}");
+        Self::at(&Postgres::get().pooler_url, &parameters)
+    }
+
+    /// Returns a schema of its own on a PostgreSQL server at this address.
+    ///
+    /// # Panics
+    /// When there is no folder to make: the test cannot go on.
+    pub fn at(address: &str, parameters: &str) -> Self {
+        let schema = Postgres::new_schema();
+        let url = format!("{address}?schema={schema}&lanes=1&{parameters}");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self { url, folder }
+    }
+}
+
+/// Runs a test once against a fresh SQLite file.
 ///
 /// # Errors
 /// What the test returned.
+pub async fn on_sqlite<E>(mut test: impl AsyncFnMut(Backend) -> Result<(), E>) -> Result<(), E> {
+    test(Backend::sqlite()).await
+}
+
+/// Runs a test once against a fresh schema of PostgreSQL, and once by way of PgBouncer.
 ///
-/// # Panics
-/// When no database can be made: the test cannot go on.
-pub async fn for_each_backend<E>(
-    mut test: impl AsyncFnMut(Backend) -> Result<(), E>,
-) -> Result<(), E> {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let url = format!("sqlite://{}", folder.path().join("test.db").display());
-    test(Backend { url, folder }).await
+/// # Errors
+/// What the test returned.
+pub async fn on_postgres<E>(mut test: impl AsyncFnMut(Backend) -> Result<(), E>) -> Result<(), E> {
+    // Shown with a failure: which of the two it was.
+    println!("PostgreSQL, directly:");
+    test(Backend::postgres("")).await?;
+    println!("PostgreSQL, pooled:");
+    test(Backend::pooled("")).await
 }
 
 /// The bounds of a bed that tests make small.
@@ -57,6 +104,10 @@ pub async fn for_each_backend<E>(
 pub struct Bounds {
     /// As in [`StoreConfig`].
     pub busy_timeout: Duration,
+    /// As in [`StoreConfig`].
+    pub statement_timeout: Duration,
+    /// As in [`StoreConfig`]; leases of a bed are [`TTL`] long all the same.
+    pub lease_ttl: Duration,
     /// As in [`LaneConfig`].
     pub queue_items_max: usize,
     /// As in [`LaneConfig`].
@@ -67,6 +118,8 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             busy_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(5),
+            lease_ttl: TTL,
             queue_items_max: 8192,
             batch_items_max: 512,
         }
@@ -105,6 +158,10 @@ impl Bed {
     pub async fn with(backend: Backend, bounds: Bounds) -> Result<Self, StoreError> {
         let fault = Arc::new(FaultExecutor::default());
         let store = open(&backend, bounds, fault.clone()).await?;
+        if store.dialect() == Dialect::Postgres {
+            let clock = open(&backend, Bounds::default(), Arc::default()).await?;
+            fault.move_clock_of(clock).await?;
+        }
         let shards = join(&store, "a").await?;
         let events = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&events);
@@ -225,6 +282,8 @@ pub async fn open(
     let mut config = StoreConfig::new(backend.url.clone());
     config.checkpoint_every = Duration::ZERO;
     config.busy_timeout = bounds.busy_timeout;
+    config.statement_timeout = bounds.statement_timeout;
+    config.lease_ttl = bounds.lease_ttl;
     let store = Store::open(config, fault).await?;
     migrate::run(&store).await?;
     meta::agree(&store, SHARDS).await?;

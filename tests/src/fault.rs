@@ -8,8 +8,11 @@ use std::{
     },
 };
 
-use actor_core::store::executor::{BoxFuture, Executor, Job, Lost, TaskExecutor};
-use tokio::sync::{Notify, Semaphore};
+use actor_core::store::{
+    Sql, Store, StoreError,
+    executor::{BoxFuture, Executor, Job, Lost, TaskExecutor},
+};
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore};
 
 /// When the test's database clock begins, in milliseconds since 1970.
 const EPOCH_MS: i64 = 1_700_000_000_000;
@@ -17,10 +20,48 @@ const EPOCH_MS: i64 = 1_700_000_000_000;
 /// Runs jobs like [`TaskExecutor`], except for those a test planned something for.
 #[derive(Debug)]
 pub struct FaultExecutor {
-    now_ms: AtomicI64,
+    now_ms: Arc<AtomicI64>,
+    server_clock: Mutex<Option<Arc<ServerClock>>>,
     plans: Mutex<BTreeMap<&'static str, VecDeque<Plan>>>,
     begun: Mutex<BTreeMap<&'static str, usize>>,
     changed: Notify,
+}
+
+/// A database with a clock of its own, which is made to follow the test's.
+#[derive(Debug)]
+struct ServerClock {
+    store: Store,
+    now_ms: Arc<AtomicI64>,
+    /// What it was set to last.
+    set_ms: AsyncMutex<i64>,
+}
+
+const CLOCK_TABLE: Sql = Sql::same("CREATE TABLE test_clock (now_ms bigint NOT NULL)");
+
+const CLOCK_ROW: Sql = Sql::same("INSERT INTO test_clock VALUES (0)");
+
+const CLOCK_FUNCTION: Sql = Sql::same(
+    "CREATE OR REPLACE FUNCTION actor_now() RETURNS bigint LANGUAGE sql STABLE
+     AS 'SELECT now_ms FROM test_clock'",
+);
+
+const SET_CLOCK: Sql = Sql::same("UPDATE test_clock SET now_ms = $1");
+
+impl ServerClock {
+    /// Sets the database's clock to the test's.
+    async fn follow(&self) -> Result<(), StoreError> {
+        let mut set_ms = self.set_ms.lock().await;
+        let now_ms = self.now_ms.load(Ordering::Relaxed);
+        if *set_ms == now_ms {
+            return Ok(());
+        }
+        let set = self.store.write("set clock", move |c| {
+            Box::pin(async move { c.execute(&SET_CLOCK, vec![now_ms.into()]).await })
+        });
+        set.await?;
+        *set_ms = now_ms;
+        Ok(())
+    }
 }
 
 /// What becomes of one job.
@@ -47,7 +88,8 @@ impl Drop for Gate {
 impl Default for FaultExecutor {
     fn default() -> Self {
         Self {
-            now_ms: AtomicI64::new(EPOCH_MS),
+            now_ms: Arc::new(AtomicI64::new(EPOCH_MS)),
+            server_clock: Mutex::default(),
             plans: Mutex::default(),
             begun: Mutex::default(),
             changed: Notify::new(),
@@ -91,6 +133,37 @@ impl FaultExecutor {
         }
     }
 
+    /// Gives the database of `store` a clock that follows the test's: each job finds it set.
+    ///
+    /// # Errors
+    /// When the store refuses a step.
+    pub async fn move_clock_of(&self, store: Store) -> Result<(), StoreError> {
+        let made = store.write("make clock", |c| {
+            Box::pin(async move {
+                for step in [&CLOCK_TABLE, &CLOCK_ROW, &CLOCK_FUNCTION] {
+                    c.execute(step, vec![]).await?;
+                }
+                Ok(())
+            })
+        });
+        made.await?;
+        let (now_ms, set_ms) = (Arc::clone(&self.now_ms), AsyncMutex::new(0));
+        let clock = ServerClock {
+            store,
+            now_ms,
+            set_ms,
+        };
+        clock.follow().await?;
+        *self.clock() = Some(Arc::new(clock));
+        Ok(())
+    }
+
+    fn clock(&self) -> std::sync::MutexGuard<'_, Option<Arc<ServerClock>>> {
+        self.server_clock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Moves the database's clock on.
     pub fn advance_ms(&self, by_ms: i64) {
         self.now_ms.fetch_add(by_ms, Ordering::Relaxed);
@@ -118,7 +191,12 @@ impl Executor for FaultExecutor {
     fn run(&self, label: &'static str, job: Job) -> BoxFuture<'static, Result<(), Lost>> {
         self.count(label);
         let plan = self.planned(label);
+        let clock = self.clock().clone();
         Box::pin(async move {
+            if let Some(clock) = clock {
+                let followed = clock.follow().await;
+                followed.map_err(|error| Lost::Job(format!("the clock: {error}").into()))?;
+            }
             match plan {
                 Some(Plan::LoseJob) => return Err(Lost::Job("the test lost the job".into())),
                 Some(Plan::Hold(gate)) => drop(gate.acquire().await),

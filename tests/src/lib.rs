@@ -33,7 +33,9 @@ pub mod hosting;
 pub mod http;
 pub mod log;
 pub mod metrics;
+pub mod postgres;
 pub mod program;
+pub mod proxy;
 pub mod seed;
 pub mod socket;
 

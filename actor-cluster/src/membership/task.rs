@@ -10,9 +10,9 @@ use actor_core::{
     hosting::Hosting,
     id::{Incarnation, NodeId, ShardId},
     store::{
-        StoreError,
+        StoreError, StoreErrorKind,
         nodes::{self, NodeRow, NodeState},
-        ownership::{self, ShardRow},
+        ownership::{self, ShardRow, Taken},
     },
 };
 use tokio::sync::watch;
@@ -22,6 +22,9 @@ use crate::{node::Phase, shard::placement};
 
 /// How long an activation that was cut off may take to be gone.
 const CUT_OFF_WITHIN: Duration = Duration::from_secs(1);
+/// How often a takeover that met a locked row is tried at a time, and the wait between.
+const TAKE_TRIES: u32 = 8;
+const TAKE_AGAIN: Duration = Duration::from_millis(50);
 
 /// What the tasks of one life work on.
 #[derive(Clone, Debug)]
@@ -77,7 +80,7 @@ impl Member {
     async fn renew(self) -> Event {
         let sent = Clock.now();
         let (node, life, ttl) = (self.node().clone(), self.incarnation(), self.terms.ttl);
-        let renewed = self.hosting.store().write("renew lease", move |c| {
+        let renewed = self.hosting.store().write_lease("renew lease", move |c| {
             Box::pin(async move { nodes::renew(c, &node, life, ttl).await })
         });
         let renewed = renewed.await;
@@ -206,15 +209,30 @@ impl Member {
         if free.is_empty() {
             return Ok(false);
         }
-        let (node, life, ttl) = (self.node().clone(), self.incarnation(), self.terms.ttl);
-        let taken = self.hosting.store().write("take shards", move |c| {
-            Box::pin(async move { ownership::take(c, &free, &node, life, ttl).await })
-        });
-        let taken = taken.await?;
+        let mut tries = 0;
+        let taken = loop {
+            tries += 1;
+            match self.take_once(free.clone()).await {
+                // A batch or another node's takeover holds a row: it ends soon.
+                Err(error) if error.kind() == StoreErrorKind::Busy && tries < TAKE_TRIES => {
+                    let wait = self.hosting.rng().jitter(TAKE_AGAIN, 50);
+                    Clock.sleep(wait).await;
+                }
+                taken => break taken?,
+            }
+        };
         for taken in &taken {
             self.hosting.shards().grant(taken.shard, taken.epoch);
         }
         Ok(!taken.is_empty())
+    }
+
+    async fn take_once(&self, free: Vec<ShardId>) -> Result<Vec<Taken>, StoreError> {
+        let (node, life, ttl) = (self.node().clone(), self.incarnation(), self.terms.ttl);
+        let taken = self.hosting.store().write("take shards", move |c| {
+            Box::pin(async move { ownership::take(c, &free, &node, life, ttl).await })
+        });
+        taken.await
     }
 
     async fn read_map(&self) -> Result<Map, StoreError> {

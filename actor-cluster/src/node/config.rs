@@ -354,7 +354,7 @@ fn describe(error: &clap::Error, command: &clap::Command) -> Box<str> {
     let variable = argument.and_then(|argument| argument.get_env());
     let value = match argument {
         Some(argument) if argument.is_hide_env_values_set() => "(secret)".to_owned(),
-        _ => format!("{value:?}"),
+        _ => format!("{:?}", without_password(value)),
     };
     match variable {
         Some(variable) => {
@@ -363,6 +363,17 @@ fn describe(error: &clap::Error, command: &clap::Command) -> Box<str> {
         }
         None => format!("{flag} is {value}: accepted is {accepted}").into(),
     }
+}
+
+/// Returns an address without the password in it, and any other text as it is.
+fn without_password(text: &str) -> String {
+    let password = || {
+        let (scheme, rest) = text.split_once("://")?;
+        let (person, place) = rest.rsplit_once('@')?;
+        let (user, _) = person.split_once(':')?;
+        Some(format!("{scheme}://{user}:(secret)@{place}"))
+    };
+    password().unwrap_or_else(|| text.to_owned())
 }
 
 fn first_line(error: &clap::Error) -> Box<str> {

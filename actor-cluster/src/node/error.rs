@@ -4,6 +4,7 @@ use std::{error::Error, fmt};
 
 use actor_core::{
     Failure,
+    id::NodeId,
     store::{StoreError, StoreErrorKind, lock::LockError},
 };
 
@@ -24,7 +25,7 @@ pub struct StartError {
 pub enum StartErrorKind {
     /// A setting has a value that is not accepted, or not by this database.
     Setting,
-    /// Another process uses the database file.
+    /// Another process uses the database file, or is the node of this name.
     Held,
     /// The database cannot be opened, read or written.
     Store,
@@ -49,6 +50,18 @@ impl StartError {
     /// Prints the line to standard error and ends the program.
     pub fn exit(&self) -> ! {
         super::config::exit(self, self.exit_code())
+    }
+
+    pub(super) fn name_taken(name: &NodeId) -> Self {
+        let message = format!(
+            "another process is the node {name} and renews its lease: set ACTOR_NODE_NAME to a \
+             name of its own for each"
+        );
+        Self {
+            kind: StartErrorKind::Held,
+            message: message.into(),
+            source: None,
+        }
     }
 
     fn new(

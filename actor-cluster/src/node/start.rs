@@ -17,10 +17,10 @@ use actor_core::{
     router::{Probe, Router},
     shards::Shards,
     store::{
-        Store, StoreConfig, StoreError, TaskExecutor,
+        Dialect, Store, StoreConfig, StoreError, TaskExecutor,
         lock::{FileLock, LockError},
         meta, migrate,
-        nodes::{self, NodeState},
+        nodes::{self, NodeRow, NodeState},
         ownership::{self, Taken},
     },
 };
@@ -49,10 +49,6 @@ pub(crate) enum Life {
     /// It is alone: an operating system lock beside the database file, or a database in memory.
     Alone,
     /// A lease. The node waits a little for this many nodes to be up before it takes shards.
-    #[cfg_attr(
-        not(feature = "sim"),
-        expect(dead_code, reason = "PostgreSQL is the next milestone")
-    )]
     Lease { expected: usize },
 }
 
@@ -103,7 +99,14 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
     let Opened { store, lock, ours } = open(&settings, environment.store, &name).await?;
     migrate::run(&store).await?;
     meta::agree(&store, settings.shards).await?;
-    let alone = environment.life == Life::Alone;
+    let life = match store.dialect() {
+        Dialect::Postgres => Life::Lease { expected: 1 },
+        _ => environment.life,
+    };
+    let alone = life == Life::Alone;
+    if ours && !alone {
+        outlive(&store, &name, settings.lease_ttl).await?;
+    }
     let registration = register(&store, &settings, &name, alone).await?;
     let shards = Shards::new(settings.shards, name, registration.incarnation);
     let terms = Terms {
@@ -140,7 +143,7 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
     let node = Node {
         inner: Arc::new(inner),
     };
-    if let Life::Lease { expected } = environment.life {
+    if let Life::Lease { expected } = life {
         join(&node, terms, expected, registration.sent).await?;
     }
     tracing::info!(
@@ -190,7 +193,8 @@ async fn open(
             ours: false,
         });
     }
-    let config = StoreConfig::new(settings.database_url.as_str());
+    let mut config = StoreConfig::new(settings.database_url.as_str());
+    config.lease_ttl = settings.lease_ttl;
     // The lock comes first: until it is held, another process may be using the file.
     let lock = database_file(&settings.database_url).map(|file| FileLock::acquire(&file, name));
     if let Some(Err(error @ LockError::Held { .. })) = lock {
@@ -212,6 +216,35 @@ fn database_file(url: &str) -> Option<PathBuf> {
     (path != ":memory:").then(|| path.into())
 }
 
+/// Waits until no earlier life of this node can hold a lease any more.
+///
+/// It may be frozen, not dead: until its lease has run out it may still answer calls.
+///
+/// # Errors
+/// `Held` when the lease is renewed meanwhile: another process has this name.
+async fn outlive(store: &Store, name: &NodeId, ttl: Duration) -> Result<(), StartError> {
+    let mut before = None;
+    loop {
+        let rows = store.read("former life", move |c| Box::pin(nodes::list(c, ttl)));
+        let rows = rows.await?;
+        let ended = |row: &NodeRow| matches!(row.state, NodeState::Left | NodeState::Dead);
+        let former = rows.iter().find(|row| row.node == *name && !ended(row));
+        let Some(left) = former
+            .map(|row| row.lease_left)
+            .filter(|left| !left.is_zero())
+        else {
+            return Ok(());
+        };
+        match before {
+            Some(before) if left > before => return Err(StartError::name_taken(name)),
+            Some(_) => {}
+            None => tracing::info!(node = %name, ?left, "waiting for the former life's lease"),
+        }
+        before = Some(left);
+        Clock.sleep(LOOK_EVERY).await;
+    }
+}
+
 /// Registers this life of the node; alone, it also takes everything.
 async fn register(
     store: &Store,
@@ -221,7 +254,7 @@ async fn register(
 ) -> Result<Registration, StoreError> {
     let (name, ttl, count) = (name.clone(), settings.lease_ttl, settings.shards);
     let sent = Clock.now();
-    let registered = store.write("register", move |c| {
+    let registered = store.write_lease("register", move |c| {
         Box::pin(async move {
             let mut unclean = false;
             for row in nodes::list(c, ttl).await? {

@@ -2,6 +2,8 @@
 //!
 //! Not here: errors of calls; the host turns a [`StoreError`] into a `CallError`.
 
+mod postgres;
+
 use std::{error::Error, fmt, time::Duration};
 
 use crate::error::Refusal;
@@ -36,6 +38,8 @@ pub struct StoreError {
     source: Option<Box<dyn Error + Send + Sync>>,
     /// Whether the connection must not be used again.
     broken: bool,
+    /// Whether a server's connection ended; only ever with `broken`.
+    lost: bool,
 }
 
 impl StoreError {
@@ -46,6 +50,7 @@ impl StoreError {
             message: message.to_string().into(),
             source: None,
             broken: false,
+            lost: false,
         }
     }
 
@@ -90,6 +95,27 @@ impl StoreError {
         self
     }
 
+    /// Returns the same error for a statement that an open transaction lost its connection with:
+    /// without a `COMMIT` the database rolls back, so the whole may be repeated.
+    pub(crate) fn before_commit(mut self) -> Self {
+        if self.lost {
+            self.kind = StoreErrorKind::Busy;
+        }
+        self
+    }
+
+    /// Says that the connection ended without an answer.
+    #[must_use]
+    pub(crate) fn losing(mut self) -> Self {
+        (self.broken, self.lost) = (true, true);
+        self
+    }
+
+    /// Says whether the connection itself ended, whatever was asked on it.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
     /// Puts `context` before the message.
     pub(crate) fn context(mut self, context: impl fmt::Display) -> Self {
         self.message = format!("{context}: {}", self.message).into();
@@ -119,6 +145,7 @@ impl Clone for StoreError {
             message: self.message.clone(),
             source: self.source.as_ref().map(|source| source.to_string().into()),
             broken: self.broken,
+            lost: self.lost,
         }
     }
 }
@@ -129,6 +156,7 @@ impl From<sqlx::Error> for StoreError {
         Self {
             kind,
             message: describe(&error).into(),
+            lost: postgres::is_loss(&error),
             source: Some(Box::new(error)),
             broken,
         }
@@ -139,6 +167,9 @@ impl From<sqlx::Error> for StoreError {
 fn classify(error: &sqlx::Error) -> (StoreErrorKind, bool) {
     match error {
         sqlx::Error::Database(database) => {
+            if let Some(answer) = postgres::classify(database.as_ref()) {
+                return answer;
+            }
             let code = database.code().and_then(|code| code.parse().ok());
             code.map_or((StoreErrorKind::Bug, false), classify_sqlite)
         }

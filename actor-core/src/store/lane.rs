@@ -27,7 +27,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 
 pub use self::item::{Announced, EventHook, Item, Verdict, Write};
 use self::{queue::Queue, task::Lane};
-use super::{Dialect, Store};
+use super::Store;
 use crate::{
     clock::{Clock, Rng},
     id::{Epoch, ShardId},
@@ -83,8 +83,8 @@ impl fmt::Debug for LaneConfig {
     }
 }
 
-/// The committer lanes of a node; SQLite has one. Cheap to clone; the last handle dropped stops
-/// them.
+/// The committer lanes of a node, shards spread over them; SQLite has one. Cheap to clone; the last
+/// handle dropped stops them.
 #[derive(Clone, Debug)]
 pub struct Lanes(Arc<Inner>);
 
@@ -97,16 +97,14 @@ struct Inner {
 impl Lanes {
     /// Starts the lanes' tasks. Must be called inside a runtime.
     pub fn start(config: LaneConfig) -> Self {
-        let count = match config.store.dialect() {
-            Dialect::Sqlite => 1,
-            Dialect::Postgres => 2,
-        };
+        let count = config.store.lanes();
         let config = Arc::new(config);
         let queues: Vec<_> = (0..count)
             .map(|_| Arc::new(Queue::new(config.queue_items_max)))
             .collect();
-        let lane = |queue: &Arc<Queue>| Lane::new(Arc::clone(&config), Arc::clone(queue));
-        let tasks = queues.iter().map(|queue| tokio::spawn(lane(queue).run()));
+        let lane = |(number, queue)| Lane::new(number, Arc::clone(&config), Arc::clone(queue));
+        let tasks = queues.iter().enumerate().map(lane);
+        let tasks = tasks.map(|lane| tokio::spawn(lane.run()));
         let tasks = Mutex::new(tasks.collect());
         Self(Arc::new(Inner { queues, tasks }))
     }

@@ -1,10 +1,14 @@
 //! Brings the schema up to date: each migration once, in order, in a transaction of its own.
 //!
+//! Several nodes may start at once: SQLite's writer excludes the others; on Postgres each holds
+//! the lock row of `cluster_meta` meanwhile (architecture D9; not an advisory lock, which strands
+//! behind a pooler).
+//!
 //! A migration is never edited after release: what was applied is compared with what is built in.
 
 use std::collections::BTreeMap;
 
-use super::{Connection, Dialect, Sql, Store, StoreError, StoreErrorKind, Value};
+use super::{Connection, Dialect, Sql, Store, StoreError, StoreErrorKind, Value, open::Purpose};
 
 /// One migration, as built in.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +26,17 @@ const SQLITE: &[Migration] = &[Migration {
     text: include_str!("../../../migrations/sqlite/0001_init.sql"),
 }];
 
+/// All migrations for Postgres: the same names.
+const POSTGRES: &[Migration] = &[Migration {
+    version: 1,
+    name: "0001_init",
+    text: include_str!("../../../migrations/postgres/0001_init.sql"),
+}];
+
+/// How often the making of the first tables is repeated: of several nodes that start at once, all
+/// but one may meet an error there, in spite of `IF NOT EXISTS`.
+const FIRST_TRIES: u32 = 10;
+
 /// What the database says about a migration it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Applied {
@@ -38,12 +53,27 @@ const CREATE: Sql = Sql {
                  checksum TEXT NOT NULL, applied_at BIGINT NOT NULL)",
 };
 
+/// The table with the lock row, which exists before the first migration.
+const CREATE_META: &str = "CREATE TABLE IF NOT EXISTS cluster_meta (
+  key text COLLATE \"C\" NOT NULL PRIMARY KEY, value text NOT NULL)";
+
+const FIND_META: Sql = Sql::same("SELECT to_regclass('cluster_meta') IS NULL");
+
+const FIND_SCHEMA: Sql =
+    Sql::same("SELECT count(*) FROM pg_catalog.pg_namespace WHERE nspname = $1");
+
+const ADD_LOCK: Sql = Sql::same(
+    "INSERT INTO cluster_meta (key, value) VALUES ('lock', '') ON CONFLICT (key) DO NOTHING",
+);
+
+const LOCK: Sql = Sql::same("SELECT 1 FROM cluster_meta WHERE key = 'lock' FOR UPDATE");
+
 const APPLIED: Sql = Sql::same("SELECT version, name, checksum FROM migrations ORDER BY version");
 
 const RECORD: Sql = Sql {
     sqlite: "INSERT INTO migrations (version, name, checksum, applied_at) VALUES ($1, $2, $3, $4)",
     postgres: "INSERT INTO migrations (version, name, checksum, applied_at)
-               VALUES ($1, $2, $3, (extract(epoch FROM now()) * 1000)::bigint + $4)",
+               VALUES ($1, $2, $3, actor_now() + $4)",
 };
 
 /// Applies the migrations the database does not have yet; returns their names.
@@ -53,16 +83,61 @@ const RECORD: Sql = Sql {
 /// when the database has one this program does not know; what the statements returned otherwise.
 pub async fn run(store: &Store) -> Result<Vec<&'static str>, StoreError> {
     let known = match store.dialect() {
-        Dialect::Sqlite | Dialect::Postgres => SQLITE,
+        Dialect::Sqlite => SQLITE,
+        Dialect::Postgres => {
+            make_lock(store).await?;
+            POSTGRES
+        }
     };
     let mut names = Vec::new();
     for &migration in known {
         let applied = store
-            .write("migrate", move |c| Box::pin(apply(c, known, migration)))
+            .transact(Purpose::Migrate, "migrate", move |c| {
+                Box::pin(apply(c, known, migration))
+            })
             .await?;
         names.extend(applied.then_some(migration.name));
     }
     Ok(names)
+}
+
+/// Makes the schema, if the address names one, and the table with the lock row.
+async fn make_lock(store: &Store) -> Result<(), StoreError> {
+    let schema = store.schema().map(str::to_owned);
+    let mut tries = 0;
+    loop {
+        let schema = schema.clone();
+        let made = store.transact::<_, StoreError, _>(Purpose::Migrate, "first tables", |c| {
+            Box::pin(async move { first_tables(c, schema).await })
+        });
+        tries += 1;
+        match made.await {
+            // Another node made them at the same time: next time they are there.
+            Err(error) if tries < FIRST_TRIES && error.kind() != StoreErrorKind::Unavailable => {
+                tracing::debug!(%error, "the first tables were not made");
+            }
+            made => return made,
+        }
+    }
+}
+
+async fn first_tables(c: &mut Connection, schema: Option<String>) -> Result<(), StoreError> {
+    if let Some(schema) = schema {
+        // Asked first: creating needs a right that a node of an existing cluster need not have.
+        let found = c
+            .query_one(&FIND_SCHEMA, vec![schema.as_str().into()])
+            .await?;
+        if found.map_or(Ok(0), |row| row.int(0))? == 0 {
+            // The name was checked when the address was read.
+            c.run_script(format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\"").into())
+                .await?;
+        }
+    }
+    let missing = c.query_one(&FIND_META, vec![]).await?;
+    if missing.is_some_and(|row| row.bool(0).unwrap_or(true)) {
+        c.run_script(CREATE_META.into()).await?;
+    }
+    c.execute(&ADD_LOCK, vec![]).await.map(drop)
 }
 
 /// Applies one migration unless the database has it; says whether it did.
@@ -71,6 +146,9 @@ async fn apply(
     known: &[Migration],
     migration: Migration,
 ) -> Result<bool, StoreError> {
+    if c.dialect() == Dialect::Postgres {
+        c.query(&LOCK, vec![]).await?;
+    }
     c.execute(&CREATE, vec![]).await?;
     let mut applied = BTreeMap::new();
     for row in c.query(&APPLIED, vec![]).await? {
@@ -82,7 +160,7 @@ async fn apply(
     if applied.contains_key(&migration.version) {
         return Ok(false);
     }
-    c.run_script(migration.text)
+    c.run_script(migration.text.into())
         .await
         .map_err(|error| error.context(format_args!("migration {}", migration.name)))?;
     let name = migration.name.into();
@@ -167,7 +245,10 @@ mod tests {
 
     #[test]
     fn versions_count_up_and_names_begin_with_them() {
-        for (index, migration) in SQLITE.iter().enumerate() {
+        let names = |known: &[Migration]| known.iter().map(|known| known.name).collect::<Vec<_>>();
+        assert_eq!(names(SQLITE), names(POSTGRES));
+        let numbered = |known: &'static [Migration]| known.iter().enumerate();
+        for (index, migration) in numbered(SQLITE).chain(numbered(POSTGRES)) {
             assert_eq!(migration.version, i64::try_from(index).expect("few") + 1);
             assert!(
                 migration

@@ -1,7 +1,7 @@
-//! Opening a SQLite file, and saying why that failed.
+//! Opening a database: a SQLite file, memory, or a server; and saying why that failed.
 
 use std::{
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
 };
 
@@ -14,6 +14,7 @@ use super::{
     StoreConfig,
     connection::Connection,
     error::{StoreError, StoreErrorKind},
+    postgres::Server,
 };
 
 /// How many prepared statements a connection keeps: all sizes of all our multi-row statements.
@@ -28,28 +29,57 @@ const CACHE_WRITER: &str = "-32768";
 const CACHE_OTHERS: &str = "-8192";
 
 /// Which database a configuration names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Target {
     /// A private database that dies with its only connection.
     Memory,
     /// A file.
     File(PathBuf),
+    /// A schema of a database of a PostgreSQL server.
+    Server(Box<Server>),
 }
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
+    /// What has no connection of its own; SQLite's lane and lease, too.
     Write,
+    /// Anything that changes nothing.
     Read,
+    /// Writing SQLite's log back.
     Checkpoint,
+    /// Renewing the lease, which must not wait for other work.
+    Lease,
+    /// One lane's commits.
+    Lane(usize),
+    /// Changes of the schema.
+    Migrate,
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Write => f.write_str("write"),
+            Self::Read => f.write_str("read"),
+            Self::Checkpoint => f.write_str("checkpoint"),
+            Self::Lease => f.write_str("lease"),
+            Self::Lane(lane) => write!(f, "lane-{lane}"),
+            Self::Migrate => f.write_str("migrate"),
+        }
+    }
 }
 
 impl Target {
     /// Reads the address in `config`.
     pub(super) fn parse(config: &StoreConfig) -> Result<Self, StoreError> {
         let url = config.url.as_str();
+        if Server::is_meant(url) {
+            return Server::parse(url).map(|server| Self::Server(Box::new(server)));
+        }
         let rest = url.strip_prefix("sqlite:").ok_or_else(|| {
-            let message = format!("cannot open {url:?}: expected sqlite://PATH or sqlite::memory:");
+            let message = format!(
+                "cannot open {url:?}: expected sqlite://PATH, sqlite::memory: or postgres://…"
+            );
             StoreError::new(StoreErrorKind::Unavailable, message)
         })?;
         let path = rest.strip_prefix("//").unwrap_or(rest);
@@ -72,8 +102,13 @@ impl Target {
         config: &StoreConfig,
         purpose: Purpose,
     ) -> Result<Connection, StoreError> {
-        if let Self::File(path) = self {
-            explain_missing(path, config.create)?;
+        match self {
+            Self::Memory => {}
+            Self::File(path) => explain_missing(path, config.create)?,
+            Self::Server(server) => {
+                let session = server.connect(config, purpose).await?;
+                return Ok(Connection::postgres(session));
+            }
         }
         match options(self, config, purpose).connect().await {
             Ok(connection) => Ok(Connection::sqlite(connection)),
@@ -88,8 +123,8 @@ fn options(target: &Target, config: &StoreConfig, purpose: Purpose) -> SqliteCon
         false => SqliteSynchronous::Normal,
     };
     let cache = match purpose {
-        Purpose::Write => CACHE_WRITER,
         Purpose::Read | Purpose::Checkpoint => CACHE_OTHERS,
+        _ => CACHE_WRITER,
     };
     let options = SqliteConnectOptions::new()
         .disable_statement_logging()
@@ -102,7 +137,7 @@ fn options(target: &Target, config: &StoreConfig, purpose: Purpose) -> SqliteCon
         .row_buffer_size(ROWS_AHEAD)
         .thread_name(move |_| format!("sqlite-{purpose:?}").to_lowercase());
     let options = match target {
-        Target::Memory => return options.in_memory(true),
+        Target::Memory | Target::Server(_) => return options.in_memory(true),
         Target::File(path) => options
             .filename(path)
             .create_if_missing(config.create)
@@ -110,8 +145,8 @@ fn options(target: &Target, config: &StoreConfig, purpose: Purpose) -> SqliteCon
     };
     match purpose {
         // Checkpoints inside a commit would make its caller wait for the whole log.
-        Purpose::Write | Purpose::Checkpoint => options.pragma("wal_autocheckpoint", "0"),
         Purpose::Read => options.pragma("query_only", "on"),
+        _ => options.pragma("wal_autocheckpoint", "0"),
     }
 }
 
@@ -168,21 +203,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_names_memory_or_a_file() {
+    fn an_address_names_memory_a_file_or_a_server() {
         let table = [
-            ("sqlite::memory:", Some(Target::Memory)),
-            ("sqlite://shop.db", Some(Target::File("shop.db".into()))),
-            (
-                "sqlite:///var/shop.db",
-                Some(Target::File("/var/shop.db".into())),
-            ),
-            ("sqlite:shop.db", Some(Target::File("shop.db".into()))),
+            ("sqlite::memory:", Some("Memory")),
+            ("sqlite://shop.db", Some("File(\"shop.db\")")),
+            ("sqlite:///var/shop.db", Some("File(\"/var/shop.db\")")),
+            ("sqlite:shop.db", Some("File(\"shop.db\")")),
             ("sqlite://", None),
             ("sqlite://shop.db?mode=ro", None),
             ("mysql://host/shop", None),
+            ("postgres://host/shop?schema=A", None),
         ];
-        for (url, target) in table {
-            assert_eq!(Target::parse(&StoreConfig::new(url)).ok(), target, "{url}");
+        for (url, expected) in table {
+            let target = Target::parse(&StoreConfig::new(url)).ok();
+            let told = target.map(|target| format!("{target:?}"));
+            assert_eq!(told.as_deref(), expected, "{url}");
         }
+        let server = Target::parse(&StoreConfig::new("postgres://host/shop"));
+        assert!(matches!(server, Ok(Target::Server(_))));
     }
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{Connection, Sql, StoreError, Value};
+use super::{Connection, Dialect, Sql, StoreError, Value};
 use crate::id::{Epoch, Incarnation, NodeId, ShardId};
 
 /// One row of `shards`.
@@ -61,8 +61,25 @@ pub async fn ensure(c: &mut Connection, count: u32) -> Result<(), StoreError> {
     Ok(())
 }
 
-// The former owners' rows are locked first, so that a late renewal cannot pass the judgement of its
-// lease while the takeover waits for the shard's row.
+/// A takeover gives up on a lock it does not get by then; whoever wants it asks again.
+const LOCK_TIMEOUT: Sql = Sql {
+    sqlite: "",
+    postgres: "SET LOCAL lock_timeout = 250",
+};
+
+/// Locks the rows of owners whose lease ran out, so that a late renewal cannot pass the judgement
+/// while the takeover waits for a shard's row. Nodes come before shards in the order of locks.
+const LOCK_GONE: Sql = Sql {
+    sqlite: "",
+    postgres: "SELECT node FROM nodes
+               WHERE node IN (SELECT owner FROM shards WHERE shard IN
+                   (SELECT value::bigint FROM json_array_elements_text($1::json)))
+                 AND NOT (expires_at > actor_now() + $2 AND expires_at <= actor_now() + $3)
+               ORDER BY node FOR UPDATE",
+};
+
+// Postgres locks the rows: a batch that has passed its fence holds them, so a takeover waits for
+// its end.
 const FREE: Sql = Sql {
     sqlite: "SELECT s.shard, s.owner IS NULL FROM shards AS s
              WHERE s.shard IN (SELECT value FROM json_each($1))
@@ -70,25 +87,27 @@ const FREE: Sql = Sql {
                  SELECT 1 FROM nodes AS n WHERE n.node = s.owner
                    AND n.incarnation = s.incarnation AND n.expires_at > $2 AND n.expires_at <= $3))
              ORDER BY s.shard",
-    postgres: "WITH owners AS MATERIALIZED (
-                 SELECT node, incarnation, expires_at FROM nodes
-                 WHERE node IN (SELECT owner FROM shards WHERE owner IS NOT NULL)
-                 ORDER BY node FOR UPDATE)
-               SELECT s.shard, CASE WHEN s.owner IS NULL THEN 1 ELSE 0 END::bigint FROM shards AS s
+    postgres: "SELECT s.shard, s.owner IS NULL FROM shards AS s
                WHERE s.shard IN (SELECT value::bigint FROM json_array_elements_text($1::json))
                  AND (s.owner IS NULL OR NOT EXISTS (
-                   SELECT 1 FROM owners AS n WHERE n.node = s.owner
+                   SELECT 1 FROM nodes AS n WHERE n.node = s.owner
                      AND n.incarnation = s.incarnation AND n.expires_at > actor_now() + $2
                      AND n.expires_at <= actor_now() + $3))
                ORDER BY s.shard FOR UPDATE OF s",
 };
 
+// Postgres judges again: only a new statement sees an owner that registered, and took the shard,
+// while the one before waited for the row. Now that the rows are locked nothing can change.
 const TAKE: Sql = Sql {
     sqlite: "UPDATE shards SET owner = $2, incarnation = $3, epoch = epoch + 1
              WHERE shard IN (SELECT value FROM json_each($1))
              RETURNING shard, epoch",
     postgres: "UPDATE shards SET owner = $2, incarnation = $3, epoch = epoch + 1
                WHERE shard IN (SELECT value::bigint FROM json_array_elements_text($1::json))
+                 AND (owner IS NULL OR NOT EXISTS (
+                   SELECT 1 FROM nodes AS n WHERE n.node = shards.owner
+                     AND n.incarnation = shards.incarnation AND n.expires_at > actor_now() + $4
+                     AND n.expires_at <= actor_now() + $5))
                RETURNING shard, epoch",
 };
 
@@ -99,7 +118,8 @@ const TAKE: Sql = Sql {
 /// Must run inside a transaction: it judges, then takes.
 ///
 /// # Errors
-/// When a statement fails.
+/// [`Busy`](super::StoreErrorKind::Busy) when a row is locked for more than 250 ms, on Postgres:
+/// repeat it. When a statement fails otherwise.
 pub async fn take(
     c: &mut Connection,
     shards: &[ShardId],
@@ -107,7 +127,12 @@ pub async fn take(
     incarnation: Incarnation,
     ttl: Duration,
 ) -> Result<Vec<Taken>, StoreError> {
-    let values = vec![list_of(shards), Value::NOW, Value::from_now(2 * ttl)];
+    let (now, too_far) = (Value::NOW, Value::from_now(2 * ttl));
+    let values = vec![list_of(shards), now.clone(), too_far.clone()];
+    if c.dialect() == Dialect::Postgres {
+        c.execute(&LOCK_TIMEOUT, vec![]).await?;
+        c.query(&LOCK_GONE, values.clone()).await?;
+    }
     let mut free = Vec::new();
     for row in c.query(&FREE, values).await? {
         free.push((row.shard(0)?, row.bool(1)?));
@@ -116,7 +141,10 @@ pub async fn take(
         return Ok(Vec::new());
     }
     let names: Vec<_> = free.iter().map(|(shard, _)| *shard).collect();
-    let values = vec![list_of(&names), node.into(), incarnation.into()];
+    let mut values = vec![list_of(&names), node.into(), incarnation.into()];
+    if c.dialect() == Dialect::Postgres {
+        values.extend([now, too_far]);
+    }
     let mut taken = Vec::new();
     for row in c.query(&TAKE, values).await? {
         let shard = row.shard(0)?;

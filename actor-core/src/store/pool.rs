@@ -1,16 +1,20 @@
-//! The connections of one store: one that writes, two that read, and what becomes of a broken one.
+//! The connections of one store: those that write, those that read, and what becomes of a broken
+//! one.
+
+mod places;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     path::Path,
     sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
 };
 
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
+use self::places::Places;
 use super::{
     StoreConfig,
     connection::Connection,
@@ -20,41 +24,44 @@ use super::{
     sql::Sql,
 };
 
-/// How many connections read beside the writer.
-const READERS: usize = 2;
-
 /// The connections. Each is taken out of its place while a job uses it and put back only if it is
 /// known to be in order, so a panic or a failed rollback never leaves one inside a transaction.
 #[derive(Debug)]
 pub(super) struct Pool {
     target: Target,
     config: StoreConfig,
-    writer: AsyncMutex<Option<Connection>>,
+    places: Places,
     readers: Mutex<VecDeque<Connection>>,
     reader_permits: Semaphore,
     checkpointer: AsyncMutex<Option<Connection>>,
+    /// What transactions of a server begin with, made when first needed.
+    openings: Mutex<BTreeMap<String, Arc<str>>>,
+    /// How far the server's clock is ahead of the executor's, as last seen.
+    clock_ahead_ms: AtomicI64,
     /// Counts commits, so that a checkpoint knows whether the log grew.
     commits: AtomicU64,
     closed: AtomicBool,
 }
 
 impl Pool {
-    /// Opens the writer and the readers, so that a bad file is found now.
+    /// Opens the writer and SQLite's readers, so that a bad database is found now.
     pub(super) async fn open(target: Target, config: StoreConfig) -> Result<Self, StoreError> {
         let writer = target.connect(&config, Purpose::Write).await?;
         let mut readers = VecDeque::new();
-        if target != Target::Memory {
-            for _ in 0..READERS {
+        if let Target::File(_) = target {
+            for _ in 0..places::readers(&target) {
                 readers.push_back(target.connect(&config, Purpose::Read).await?);
             }
         }
         Ok(Self {
+            places: Places::new(&target, writer),
+            reader_permits: Semaphore::new(places::readers(&target)),
             target,
             config,
-            writer: AsyncMutex::new(Some(writer)),
             readers: Mutex::new(readers),
-            reader_permits: Semaphore::new(READERS),
             checkpointer: AsyncMutex::new(None),
+            openings: Mutex::default(),
+            clock_ahead_ms: AtomicI64::new(0),
             commits: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         })
@@ -62,13 +69,22 @@ impl Pool {
 
     pub(super) fn file(&self) -> Option<&Path> {
         match &self.target {
-            Target::Memory => None,
             Target::File(path) => Some(path),
+            Target::Memory | Target::Server(_) => None,
         }
+    }
+
+    pub(super) fn target(&self) -> &Target {
+        &self.target
     }
 
     pub(super) fn config(&self) -> &StoreConfig {
         &self.config
+    }
+
+    /// Returns how far the database's clock is ahead of the executor's.
+    pub(super) fn clock_ahead_ms(&self) -> i64 {
+        self.clock_ahead_ms.load(Ordering::Relaxed)
     }
 
     /// Returns how many transactions were committed so far.
@@ -80,13 +96,13 @@ impl Pool {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Runs `read` outside of any transaction.
+    /// Runs `read` outside of any transaction that writes.
     pub(super) async fn read<T, F>(&self, executor: &dyn Executor, read: F) -> Result<T, StoreError>
     where
         F: for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, Result<T, StoreError>>,
     {
-        if self.target == Target::Memory {
-            let mut place = self.writer.lock().await;
+        if let Target::Memory = self.target {
+            let mut place = self.places.of(Purpose::Write).lock().await;
             let mut connection = self.take(&mut place, Purpose::Write).await?;
             connection.set_now(executor.now_ms());
             let answer = read(&mut connection).await;
@@ -97,32 +113,53 @@ impl Pool {
         let mut place = self.idle_readers().pop_front();
         let mut connection = self.take(&mut place, Purpose::Read).await?;
         connection.set_now(executor.now_ms());
-        let answer = read(&mut connection).await;
-        if let Some(connection) = keep(connection, is_broken(&answer)).await {
+        let answer = self.read_on(&mut connection, read).await;
+        let broken = is_broken(&answer) || connection.is_broken();
+        if let Some(connection) = keep(connection, broken).await {
             self.idle_readers().push_back(connection);
         }
         answer
     }
 
+    /// Reads; behind a pooler in a transaction, since consecutive statements outside of one may
+    /// meet different connections of the server.
+    async fn read_on<T, F>(&self, connection: &mut Connection, read: F) -> Result<T, StoreError>
+    where
+        F: for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, Result<T, StoreError>>,
+    {
+        if !connection.is_pooled() {
+            return read(connection).await;
+        }
+        connection.begin(self.opening(Purpose::Read)).await?;
+        let answer = read(connection).await;
+        // Nothing was written: how it ends does not matter, only that it does.
+        if !connection.is_broken() {
+            connection.rollback().await?;
+        }
+        answer
+    }
+
     /// Runs `write` between `BEGIN` and `COMMIT`; an error of it rolls back.
-    pub(super) async fn write<T, E, F>(&self, executor: &dyn Executor, write: F) -> Result<T, E>
+    pub(super) async fn write<T, E, F>(
+        &self,
+        executor: &dyn Executor,
+        purpose: Purpose,
+        write: F,
+    ) -> Result<T, E>
     where
         E: From<StoreError>,
         F: for<'c> FnOnce(&'c mut Connection) -> BoxFuture<'c, Result<T, E>>,
     {
-        let mut place = self.writer.lock().await;
-        let mut connection = self.take(&mut place, Purpose::Write).await?;
-        connection.set_now(executor.now_ms());
-        let begun = connection.begin().await;
-        if let Err(error) = begun {
-            *place = keep(connection, error.breaks_connection()).await;
-            return Err(error.into());
-        }
+        let mut place = self.places.of(purpose).lock().await;
+        let mut connection = self.begin(&mut place, executor, purpose).await?;
         let error = match write(&mut connection).await {
             Ok(answer) => match connection.commit().await {
                 Ok(()) => {
                     self.commits.fetch_add(1, Ordering::Relaxed);
-                    *place = Some(connection);
+                    // Migrations are rare; a server's connection is not worth keeping for them.
+                    let rare = purpose == Purpose::Migrate;
+                    let spare = rare && matches!(self.target, Target::Server(_));
+                    *place = keep(connection, spare).await;
                     return Ok(answer);
                 }
                 Err(error) if error.kind() == StoreErrorKind::Unclear => {
@@ -134,15 +171,48 @@ impl Pool {
             },
             Err(error) => error,
         };
-        *place = match connection.rollback().await {
-            Ok(()) => Some(connection),
-            Err(_) => {
-                // SQLite may have rolled back by itself, or the connection is gone: start afresh.
-                discard(connection).await;
-                None
-            }
-        };
+        let kept = !connection.is_broken() && connection.rollback().await.is_ok();
+        // If not, SQLite may have rolled back by itself, or the connection is gone: start afresh.
+        *place = keep(connection, !kept).await;
         Err(error)
+    }
+
+    /// Takes a connection and begins a transaction on it.
+    ///
+    /// A connection that was cut while it was idle is found out here, where nothing has been done
+    /// yet: the transaction begins on a new one.
+    async fn begin(
+        &self,
+        place: &mut Option<Connection>,
+        executor: &dyn Executor,
+        purpose: Purpose,
+    ) -> Result<Connection, StoreError> {
+        let opening = self.opening(purpose);
+        loop {
+            let was_idle = place.is_some();
+            let mut connection = self.take(place, purpose).await?;
+            let asked_ms = executor.now_ms();
+            connection.set_now(asked_ms);
+            match connection.begin(opening.clone()).await {
+                Ok(time) => {
+                    self.compare_clocks(asked_ms, time, executor);
+                    return Ok(connection);
+                }
+                Err(error) if was_idle && error.is_lost() => discard(connection).await,
+                Err(error) => {
+                    *place = keep(connection, error.breaks_connection()).await;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Remembers how far the server's clock is ahead; it answered somewhere between asking and now.
+    fn compare_clocks(&self, asked_ms: i64, time: Option<i64>, executor: &dyn Executor) {
+        if let Some(time) = time {
+            let here = asked_ms.midpoint(executor.now_ms());
+            self.clock_ahead_ms.store(time - here, Ordering::Relaxed);
+        }
     }
 
     /// Runs a checkpoint statement on the connection kept for it.
@@ -165,10 +235,7 @@ impl Pool {
         if let Some(checkpointer) = self.checkpointer.lock().await.take() {
             checkpointer.close().await?;
         }
-        match self.writer.lock().await.take() {
-            Some(writer) => writer.close().await,
-            None => Ok(()),
-        }
+        self.places.close().await
     }
 
     /// Takes the connection out of `place`, or opens one.
@@ -181,14 +248,34 @@ impl Pool {
             return Err(closed());
         }
         match place.take() {
-            Some(connection) => Ok(connection),
+            Some(mut connection) => {
+                // A transaction finds a dead connection out by itself; a read cannot be repeated.
+                if purpose != Purpose::Read || connection.is_alive().await {
+                    return Ok(connection);
+                }
+                discard(connection).await;
+            }
             // A database in memory died with its connection; an empty new one would be a lie.
-            None if self.target == Target::Memory => Err(StoreError::new(
-                StoreErrorKind::Unavailable,
-                "the database in memory is lost",
-            )),
-            None => self.target.connect(&self.config, purpose).await,
+            None if matches!(self.target, Target::Memory) => {
+                let message = "the database in memory is lost";
+                return Err(StoreError::new(StoreErrorKind::Unavailable, message));
+            }
+            None => {}
         }
+        // Boxed: it is rare and large, and every job would carry its size.
+        Box::pin(self.target.connect(&self.config, purpose)).await
+    }
+
+    /// Returns what a transaction of this purpose begins with; `None` for SQLite.
+    fn opening(&self, purpose: Purpose) -> Option<Arc<str>> {
+        let Target::Server(server) = &self.target else {
+            return None;
+        };
+        let mut openings = self.openings.lock().unwrap_or_else(PoisonError::into_inner);
+        let opening = openings
+            .entry(purpose.to_string())
+            .or_insert_with(|| server.opening(&self.config, purpose).into());
+        Some(Arc::clone(opening))
     }
 
     fn idle_readers(&self) -> std::sync::MutexGuard<'_, VecDeque<Connection>> {

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use sqlx::{Row as _, TypeInfo as _, ValueRef as _, sqlite::SqliteRow};
+use sqlx::{
+    ColumnIndex, Decode, Postgres, Row as _, Sqlite, Type, TypeInfo as _, ValueRef as _,
+    postgres::PgRow, sqlite::SqliteRow,
+};
 
 use super::error::{StoreError, StoreErrorKind};
 use crate::id::{CallId, EntityId, Epoch, Incarnation, NodeId, ShardId};
@@ -11,11 +14,20 @@ use crate::id::{CallId, EntityId, Epoch, Incarnation, NodeId, ShardId};
 ///
 /// Getters count columns from 0 and fail with [`StoreErrorKind::Bug`], naming the column and what
 /// was expected there.
-pub struct Row(SqliteRow);
+pub struct Row(Kind);
+
+enum Kind {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
 
 impl Row {
-    pub(super) fn new(row: SqliteRow) -> Self {
-        Self(row)
+    pub(super) fn sqlite(row: SqliteRow) -> Self {
+        Self(Kind::Sqlite(row))
+    }
+
+    pub(super) fn postgres(row: PgRow) -> Self {
+        Self(Kind::Postgres(row))
     }
 
     /// Returns an integer.
@@ -23,7 +35,8 @@ impl Row {
     /// # Errors
     /// When the column is missing, `NULL` or of another type.
     pub fn int(&self, column: usize) -> Result<i64, StoreError> {
-        self.get(column, "an integer")
+        self.int_or_null(column)?
+            .ok_or_else(|| unexpected(column, "an integer", "it is null"))
     }
 
     /// Returns an integer, or `None` for `NULL`.
@@ -31,7 +44,11 @@ impl Row {
     /// # Errors
     /// When the column is missing or of another type.
     pub fn int_or_null(&self, column: usize) -> Result<Option<i64>, StoreError> {
-        self.get(column, "an integer or null")
+        let read = match &self.0 {
+            Kind::Sqlite(row) => row.try_get(column),
+            Kind::Postgres(row) => any_int(row, column),
+        };
+        read.map_err(|error| unexpected(column, "an integer", error))
     }
 
     /// Returns a boolean, stored as 0 or 1.
@@ -144,22 +161,45 @@ impl Row {
 
     fn get<'r, T>(&'r self, column: usize, expected: &str) -> Result<T, StoreError>
     where
-        T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+        T: Decode<'r, Sqlite> + Type<Sqlite> + Decode<'r, Postgres> + Type<Postgres>,
     {
-        self.0
-            .try_get(column)
-            .map_err(|error| unexpected(column, expected, error))
+        let read = match &self.0 {
+            Kind::Sqlite(row) => row.try_get(column),
+            Kind::Postgres(row) => row.try_get(column),
+        };
+        read.map_err(|error| unexpected(column, expected, error))
+    }
+}
+
+/// Reads an integer of any width: literals and some functions are narrower than our columns.
+fn any_int(row: &PgRow, column: usize) -> Result<Option<i64>, sqlx::Error> {
+    let width = row.try_get_raw(column)?.type_info().name().to_owned();
+    match width.as_str() {
+        "INT4" => Ok(row.try_get::<Option<i32>, _>(column)?.map(i64::from)),
+        "INT2" => Ok(row.try_get::<Option<i16>, _>(column)?.map(i64::from)),
+        "BOOL" => Ok(row.try_get::<Option<bool>, _>(column)?.map(i64::from)),
+        _ => row.try_get(column),
     }
 }
 
 impl fmt::Debug for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let types = (0..self.0.len()).map(|column| match self.0.try_get_raw(column) {
-            Ok(value) => value.type_info().name().to_owned(),
-            Err(error) => error.to_string(),
-        });
-        f.debug_list().entries(types).finish()
+        match &self.0 {
+            Kind::Sqlite(row) => f.debug_list().entries(types(row)).finish(),
+            Kind::Postgres(row) => f.debug_list().entries(types(row)).finish(),
+        }
     }
+}
+
+/// Returns the types of a row's values.
+fn types<R: sqlx::Row>(row: &R) -> impl Iterator<Item = String> + '_
+where
+    usize: ColumnIndex<R>,
+{
+    (0..row.len()).map(|column| match row.try_get_raw(column) {
+        Ok(value) => value.type_info().name().to_owned(),
+        Err(error) => error.to_string(),
+    })
 }
 
 fn unexpected(column: usize, expected: &str, error: impl fmt::Display) -> StoreError {

@@ -1,6 +1,10 @@
 //! A write of one row, told in such a way that the lane can make one statement of many rows.
 
+mod postgres;
+
 use std::sync::{Arc, OnceLock};
+
+use super::Dialect;
 
 /// How many rows the longest prepared text takes; shorter ones are the powers of two below.
 ///
@@ -75,8 +79,10 @@ pub enum Merge {
 
 /// A single-row write. Make it a `static`: it remembers the texts of its multi-row forms.
 ///
-/// The text is `head`, then `VALUES (…), (…)` with the batch's rows, then `tail`. Where the
-/// database must say which rows were written, `RETURNING` and the names of the key columns follow.
+/// The text is `head`, then the batch's rows, then `tail`. Where the database must say which rows
+/// were written, `RETURNING` and the names of the key columns follow. SQLite gets the rows as
+/// `VALUES (…), (…)`, Postgres as a `SELECT` from one array for each column; in both the columns
+/// are called `column1`, `column2` and so on.
 ///
 /// ```
 /// use actor_core::store::statement::{ColumnType::*, Missing, Rank, Statement};
@@ -113,6 +119,8 @@ pub struct Statement {
     merge: Merge,
     texts: Texts,
     texts_returning: Texts,
+    text_postgres: OnceLock<Arc<str>>,
+    text_postgres_returning: OnceLock<Arc<str>>,
 }
 
 /// The texts of one statement, by size, made when first needed.
@@ -140,6 +148,8 @@ impl Statement {
             merge: Merge::No,
             texts: [const { OnceLock::new() }; SIZES],
             texts_returning: [const { OnceLock::new() }; SIZES],
+            text_postgres: OnceLock::new(),
+            text_postgres_returning: OnceLock::new(),
         }
     }
 
@@ -204,26 +214,37 @@ impl Statement {
         self.assigned.is_some()
     }
 
-    /// Returns the text for `rows` rows, a power of two up to [`ROWS_MAX`].
-    pub(super) fn text(&self, rows: usize) -> &Arc<str> {
-        let build = || rows_text(self.head, self.columns.len(), rows, self.tail).into();
-        self.texts[rows.ilog2() as usize].get_or_init(build)
+    /// Returns the text for `rows` rows: for SQLite one of the [`parts`], for Postgres any number.
+    pub(super) fn text(&self, dialect: Dialect, rows: usize) -> &Arc<str> {
+        let place = match dialect {
+            Dialect::Sqlite => &self.texts[rows.ilog2() as usize],
+            Dialect::Postgres => &self.text_postgres,
+        };
+        place.get_or_init(|| self.build(dialect, rows, self.tail))
     }
 
     /// Returns the text that also tells the keys of the rows it wrote, and their numbers if the
     /// database assigns any.
-    pub(super) fn text_returning(&self, rows: usize) -> &Arc<str> {
-        let build = || {
-            let assigned = self.assigned.map(|column| format!(", {column}"));
-            let names = self.key_names;
-            let tail = format!(
-                "{} RETURNING {names}{}",
-                self.tail,
-                assigned.unwrap_or_default()
-            );
-            rows_text(self.head, self.columns.len(), rows, &tail).into()
+    pub(super) fn text_returning(&self, dialect: Dialect, rows: usize) -> &Arc<str> {
+        let place = match dialect {
+            Dialect::Sqlite => &self.texts_returning[rows.ilog2() as usize],
+            Dialect::Postgres => &self.text_postgres_returning,
         };
-        self.texts_returning[rows.ilog2() as usize].get_or_init(build)
+        place.get_or_init(|| {
+            let assigned = self.assigned.map(|column| format!(", {column}"));
+            let (tail, names) = (self.tail, self.key_names);
+            let assigned = assigned.unwrap_or_default();
+            let tail = format!("{tail} RETURNING {names}{assigned}");
+            self.build(dialect, rows, &tail)
+        })
+    }
+
+    fn build(&self, dialect: Dialect, rows: usize, tail: &str) -> Arc<str> {
+        let text = match dialect {
+            Dialect::Sqlite => rows_text(self.head, self.columns.len(), rows, tail),
+            Dialect::Postgres => postgres::text(self.head, self.columns, tail),
+        };
+        text.into()
     }
 }
 
@@ -234,12 +255,19 @@ pub(super) fn rows_text(head: &str, columns: usize, rows: usize, tail: &str) -> 
     format!("{head} VALUES {} {tail}", vec![row; rows].join(","))
 }
 
-/// Cuts `rows` rows into sizes that have a prepared text, the largest first.
-pub(super) fn sizes(mut rows: usize) -> impl Iterator<Item = usize> {
+/// Cuts `rows` into parts that have a prepared text: arrays have one for any number, `VALUES` only
+/// for some sizes, the largest first.
+pub(super) fn parts<R>(dialect: Dialect, rows: &[R]) -> impl Iterator<Item = &[R]> {
+    let mut rest = rows;
     std::iter::from_fn(move || {
-        let size = ROWS_MAX.min(1 << rows.checked_ilog2()?);
-        rows -= size;
-        Some(size)
+        let whole = 1 << rest.len().checked_ilog2()?;
+        let size = match dialect {
+            Dialect::Sqlite => ROWS_MAX.min(whole),
+            Dialect::Postgres => rest.len(),
+        };
+        let (part, after) = rest.split_at(size);
+        rest = after;
+        Some(part)
     })
 }
 
@@ -249,12 +277,17 @@ mod tests {
 
     #[test]
     fn any_number_of_rows_is_cut_into_prepared_sizes() {
-        let cut = |rows| sizes(rows).collect::<Vec<_>>();
+        let cut = |dialect, count| {
+            let rows = vec![(); count];
+            parts(dialect, &rows).map(<[()]>::len).collect::<Vec<_>>()
+        };
 
-        assert!(cut(0).is_empty());
-        assert_eq!(cut(13), [8, 4, 1]);
-        assert_eq!(cut(64), [64]);
-        assert_eq!(cut(131), [64, 64, 2, 1]);
+        assert!(cut(Dialect::Sqlite, 0).is_empty());
+        assert_eq!(cut(Dialect::Sqlite, 13), [8, 4, 1]);
+        assert_eq!(cut(Dialect::Sqlite, 64), [64]);
+        assert_eq!(cut(Dialect::Sqlite, 131), [64, 64, 2, 1]);
+        assert_eq!(cut(Dialect::Postgres, 131), [131]);
+        assert!(cut(Dialect::Postgres, 0).is_empty());
     }
 
     #[test]
@@ -270,12 +303,18 @@ mod tests {
         .assigned("seq");
 
         assert_eq!(
-            &**INSERT.text(2),
+            &**INSERT.text(Dialect::Sqlite, 2),
             "INSERT INTO t (a, b) VALUES (?,?),(?,?) ON CONFLICT (a) DO NOTHING"
         );
         assert_eq!(
-            &**INSERT.text_returning(1),
+            &**INSERT.text_returning(Dialect::Sqlite, 1),
             "INSERT INTO t (a, b) VALUES (?,?) ON CONFLICT (a) DO NOTHING RETURNING a, seq"
+        );
+        assert_eq!(
+            &**INSERT.text_returning(Dialect::Postgres, 9),
+            "INSERT INTO t (a, b) SELECT column1, column2 FROM \
+             UNNEST($1::bigint[], $2::bytea[]) AS batch (column1, column2) \
+             ON CONFLICT (a) DO NOTHING RETURNING a, seq"
         );
     }
 }

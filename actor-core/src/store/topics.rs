@@ -95,7 +95,8 @@ const SINCE: Sql = Sql::same(
      WHERE topic = $1 AND event_offset > $2 ORDER BY event_offset LIMIT $3",
 );
 
-/// Returns the events of a topic after `since`, at most `limit`.
+/// Returns the events of a topic after `since`, at most `limit`. [`Position::default`] is before
+/// the first event of whatever history there is.
 ///
 /// # Errors
 /// When a statement fails.
@@ -106,7 +107,9 @@ pub async fn since(
     limit: u32,
 ) -> Result<Page, StoreError> {
     let position = position(c, topic).await?;
-    let same_history = since.epoch == position.epoch && since.offset <= position.offset;
+    // Before the first event there is no history yet that could be another one.
+    let same_history = since == Position::default()
+        || since.epoch == position.epoch && since.offset <= position.offset;
     if !same_history {
         let (recovered, events) = (false, Vec::new());
         return Ok(Page {

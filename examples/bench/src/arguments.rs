@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use actor_core::store::StoreConfig;
 use clap::Parser;
 
 use crate::workload::{self, Workload};
@@ -14,6 +15,8 @@ struct CommandLine {
     #[arg(required = true)]
     workloads: Vec<String>,
     /// Where the database is; default: a new SQLite file in a temporary folder for each workload.
+    ///
+    /// `bench postgres -- WORKLOAD …` starts a PostgreSQL server for the run instead.
     #[arg(long)]
     database_url: Option<String>,
     /// How long each workload is measured, in seconds.
@@ -61,6 +64,23 @@ pub(crate) struct Plan {
     pub(crate) count: Option<u32>,
 }
 
+impl Plan {
+    /// Says whether the database is PostgreSQL.
+    pub(crate) fn is_postgres(&self) -> bool {
+        self.backend() != "sqlite"
+    }
+
+    /// Returns the word for the database in a line.
+    pub(crate) fn backend(&self) -> &'static str {
+        let url = self.database_url.as_deref().unwrap_or_default();
+        match url.starts_with("postgres") {
+            false => "sqlite",
+            true if url.contains("pooler=transaction") => "postgres pooled",
+            true => "postgres",
+        }
+    }
+}
+
 /// What the command line asks for.
 #[derive(Debug)]
 pub(crate) enum Wanted {
@@ -77,13 +97,19 @@ pub(crate) enum Wanted {
 pub(crate) struct Arguments {
     pub(crate) wanted: Wanted,
     pub(crate) plan: Plan,
+    /// Whether a PostgreSQL server is started for the run.
+    pub(crate) throw_away: bool,
 }
 
 impl Arguments {
     /// Reads the command line; ends the program where clap does (`--help`, unknown flags).
     pub(crate) fn from_command_line() -> Result<Self, String> {
-        let line = CommandLine::parse();
+        let (words, throw_away) = without_postgres(std::env::args().collect());
+        let line = CommandLine::parse_from(words);
         let plan = line.plan()?;
+        if throw_away && plan.database_url.is_some() {
+            return Err("postgres starts a server; --database-url names another".to_owned());
+        }
         let wanted = if line.workloads == ["list"] {
             Wanted::List
         } else {
@@ -94,8 +120,25 @@ impl Arguments {
                 (_, several) => Wanted::Rounds(several.to_vec()),
             }
         };
-        Ok(Self { wanted, plan })
+        Ok(Self {
+            wanted,
+            plan,
+            throw_away,
+        })
     }
+}
+
+/// Takes `postgres` and the `--` after it out of the words of a command line, if it begins with
+/// them.
+fn without_postgres(mut words: Vec<String>) -> (Vec<String>, bool) {
+    let throw_away = words.get(1).is_some_and(|word| word == "postgres");
+    if throw_away {
+        words.remove(1);
+        if words.get(1).is_some_and(|word| word == "--") {
+            words.remove(1);
+        }
+    }
+    (words, throw_away)
 }
 
 impl CommandLine {
@@ -117,10 +160,9 @@ impl CommandLine {
             ));
         }
         let url = self.database_url.clone();
-        if let Some(url) = url.as_ref().filter(|url| !url.starts_with("sqlite:")) {
-            return Err(format!(
-                "--database-url is {url}; this version measures sqlite://…"
-            ));
+        if let Some(url) = &url {
+            let checked = StoreConfig::new(url.as_str()).check();
+            checked.map_err(|error| format!("--database-url is not accepted: {error}"))?;
         }
         Ok(Plan {
             database_url: url,

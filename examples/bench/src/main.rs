@@ -11,6 +11,7 @@ mod rounds;
 mod load;
 mod memory;
 mod node;
+mod postgres;
 mod workload;
 
 use std::process::ExitCode;
@@ -18,12 +19,25 @@ use std::process::ExitCode;
 use arguments::{Arguments, Wanted};
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::from_command_line() {
+    let mut arguments = match Arguments::from_command_line() {
         Ok(arguments) => arguments,
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::from(2);
         }
+    };
+    // Kept to the end: the server lives as long as this handle.
+    let server = arguments.throw_away.then(postgres::Server::start);
+    let server = match server.transpose() {
+        Ok(server) => server,
+        Err(error) => {
+            eprintln!("bench: {}", error.message);
+            return ExitCode::FAILURE;
+        }
+    };
+    arguments.plan.database_url = match &server {
+        Some(server) => Some(server.url.clone()),
+        None => arguments.plan.database_url,
     };
     let done = match &arguments.wanted {
         Wanted::List => {

@@ -7,7 +7,7 @@ use std::{
 
 use actor_core::{Failure, Result};
 
-use crate::{arguments::Plan, report::Line, workload::Workload};
+use crate::{arguments::Plan, postgres, report::Line, workload::Workload};
 
 /// Runs one workload here and prints its lines.
 pub(crate) fn in_this_process(workload: Workload, plan: &Plan) -> Result<()> {
@@ -55,7 +55,7 @@ fn in_child_process(workload: Workload, plan: &Plan) -> Result<Vec<Line>> {
         flag("--count", count.to_string());
     }
     if let Some(url) = &plan.database_url {
-        flag("--database-url", url.clone());
+        flag("--database-url", postgres::with_schema(url));
     }
     let output = command.output()?;
     if !output.status.success() {

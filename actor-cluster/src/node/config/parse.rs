@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use actor_core::store::StoreConfig;
 use tracing_subscriber::EnvFilter;
 
 use super::{LogFormat, Secret};
@@ -11,16 +12,16 @@ type Parsed<T> = Result<T, String>;
 /// The longest node name, in bytes.
 const NODE_NAME_BYTES_MAX: usize = 128;
 
+/// What a database's address may be.
+const DATABASES: &str = "sqlite://PATH or postgres://USER@HOST:PORT/DATABASE";
+
 pub(super) fn database_url(text: &str) -> Parsed<String> {
-    let path = text
-        .strip_prefix("sqlite:")
-        .map(|rest| rest.strip_prefix("//").unwrap_or(rest));
-    match path {
-        Some(path) if !path.is_empty() => Ok(text.to_owned()),
-        _ if text.starts_with("postgres:") || text.starts_with("postgresql:") => Err(
-            "sqlite://PATH, because this version has no PostgreSQL yet (planned next)".to_owned(),
-        ),
-        _ => Err("sqlite://PATH".to_owned()),
+    match StoreConfig::new(text).check() {
+        Ok(()) => Ok(text.to_owned()),
+        Err(_) if text.starts_with("sqlite:") || !text.starts_with("postgres") => {
+            Err(DATABASES.to_owned())
+        }
+        Err(error) => Err(format!("{DATABASES}; {error}")),
     }
 }
 

@@ -30,9 +30,9 @@ fn a_wrong_setting_is_one_line_that_names_it_its_value_and_what_is_accepted() {
         ),
         (
             "--database-url",
-            "postgres://x/y",
+            "postgres://x/y?pool=3",
             "DATABASE_URL",
-            "no PostgreSQL yet",
+            "\"pool\" is not known",
         ),
         ("--node-name", "a b", "ACTOR_NODE_NAME", "letters"),
         (

@@ -18,6 +18,7 @@ use crate::{
     shards::Shards,
     store::{
         Connection, StoreError, Value,
+        connection::Bound,
         statement::{self, Missing},
         topics,
     },
@@ -171,17 +172,17 @@ async fn advance(
     counts: &BTreeMap<Arc<str>, i64>,
     topic_epoch: i64,
 ) -> Result<BTreeMap<Arc<str>, (i64, i64)>, StoreError> {
-    let rows: Vec<_> = counts
+    let rows: Vec<[Value; 3]> = counts
         .iter()
         .map(|(topic, count)| [topic.into(), topic_epoch.into(), (*count).into()])
         .collect();
     let mut counters = BTreeMap::new();
-    let mut rest = rows.as_slice();
-    for size in statement::sizes(rows.len()) {
-        let (part, after) = rest.split_at(size);
-        rest = after;
-        let bound = c.bind(3 * size, part.iter().flatten())?;
-        let text = AssertSqlSafe(Arc::clone(topics::ADVANCE.text_returning(size)));
+    let dialect = c.dialect();
+    for part in statement::parts(dialect, &rows) {
+        let value = |row: usize, column: usize| &part[row][column];
+        let bound = c.bind_rows(&topics::ADVANCE, part.len(), value)?;
+        let text = topics::ADVANCE.text_returning(dialect, part.len());
+        let text = AssertSqlSafe(Arc::clone(text));
         for row in c.fetch(text.into_sql_str(), bound).await? {
             let topic: Arc<str> = row.text(0)?.into();
             let count = counts.get(&topic).copied().unwrap_or_default();
@@ -233,18 +234,15 @@ async fn write(
     let may_conflict = group.statement.missing_means() == Missing::Conflict;
     let returning = group.statement.is_assigned() || (careful && may_conflict);
     let mut conflicts = Vec::new();
-    let mut rest = group.rows.as_slice();
-    for size in statement::sizes(group.rows.len()) {
-        let (rows, after) = rest.split_at(size);
-        rest = after;
+    let dialect = c.dialect();
+    for rows in statement::parts(dialect, &group.rows) {
         if returning {
             conflicts.extend(write_returning(c, group, rows, receipt).await?);
         } else {
-            let columns = group.statement.columns().len();
-            let bound = c.bind(columns * size, rows.iter().flat_map(RowWrite::values))?;
-            let text = AssertSqlSafe(Arc::clone(group.statement.text(size)));
+            let bound = bind(c, group, rows)?;
+            let text = AssertSqlSafe(Arc::clone(group.statement.text(dialect, rows.len())));
             let changed = c.change(text.into_sql_str(), bound).await?;
-            if may_conflict && !all_written(changed, size) {
+            if may_conflict && !all_written(changed, rows.len()) {
                 return Err(Abort::RowsMissing);
             }
         }
@@ -253,6 +251,12 @@ async fn write(
         return Err(Abort::Conflicts(conflicts));
     }
     Ok(())
+}
+
+/// Binds rows of a group.
+fn bind(c: &Connection, group: &Group<'_>, rows: &[RowWrite<'_>]) -> Result<Bound, StoreError> {
+    let value = |row: usize, column: usize| rows[row].value(column);
+    c.bind_rows(group.statement, rows.len(), value)
 }
 
 /// Says whether a statement wrote all its rows: a missing one is a conflict.
@@ -268,9 +272,9 @@ async fn write_returning(
     receipt: &mut Receipt,
 ) -> Result<Vec<(usize, usize)>, StoreError> {
     let statement = group.statement;
-    let columns = statement.columns().len();
-    let bound = c.bind(columns * rows.len(), rows.iter().flat_map(RowWrite::values))?;
-    let text = AssertSqlSafe(Arc::clone(statement.text_returning(rows.len())));
+    let bound = bind(c, group, rows)?;
+    let text = statement.text_returning(c.dialect(), rows.len());
+    let text = AssertSqlSafe(Arc::clone(text));
     let mut written = Written::default();
     for row in c.fetch(text.into_sql_str(), bound).await? {
         written.add(statement, &row)?;

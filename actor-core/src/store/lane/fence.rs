@@ -9,7 +9,13 @@ use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 
 use crate::{
     id::{Epoch, Incarnation, NodeId, ShardId},
-    store::{Connection, StoreError, Value, statement::rows_text},
+    store::{
+        Connection, Dialect, StoreError, Value,
+        statement::{
+            ColumnType::{Int, Text},
+            Rank, Statement, rows_text,
+        },
+    },
 };
 
 /// Returns the pairs of a batch that are *not* owned as they say: none, nearly always.
@@ -20,6 +26,23 @@ const HEAD: &str = "WITH batch (shard, epoch) AS (";
 const TAIL: &str = ") SELECT batch.shard, batch.epoch FROM batch
   LEFT JOIN shards ON shards.shard = batch.shard
   WHERE shards.epoch IS NOT batch.epoch OR shards.owner IS NOT ? OR shards.incarnation IS NOT ?";
+
+/// The same for Postgres, any number of pairs. Each says by whom it should be owned.
+///
+/// The rows are locked in the order of their shards, before anything else of the transaction
+/// (architecture D2). Materialized, so that all of them are locked whatever the join needs.
+static POSTGRES: Statement = Statement::new(
+    "fence",
+    Rank(0),
+    "WITH batch (shard, epoch, owner, incarnation) AS MATERIALIZED (",
+    &[Int, Int, Text, Int],
+    "), held AS MATERIALIZED (
+       SELECT shard, owner, incarnation, epoch FROM shards
+       WHERE shard = ANY(ARRAY(SELECT batch.shard FROM batch)) ORDER BY shard FOR SHARE)
+     SELECT batch.shard, batch.epoch FROM batch LEFT JOIN held ON held.shard = batch.shard
+     WHERE held.epoch IS DISTINCT FROM batch.epoch OR held.owner IS DISTINCT FROM batch.owner
+       OR held.incarnation IS DISTINCT FROM batch.incarnation",
+);
 
 /// How many pairs the longest text takes.
 const PAIRS_MAX: usize = 512;
@@ -37,6 +60,24 @@ pub(super) async fn fenced(
 ) -> Result<BTreeSet<(ShardId, Epoch)>, StoreError> {
     let mut fenced = BTreeSet::new();
     let all: Vec<_> = epochs.iter().copied().collect();
+    if c.dialect() == Dialect::Postgres {
+        let (node, life) = (Value::from(node), Value::from(incarnation));
+        let row = |(shard, epoch): &(ShardId, Epoch)| {
+            [
+                Value::from(*shard),
+                (*epoch).into(),
+                node.clone(),
+                life.clone(),
+            ]
+        };
+        let rows: Vec<_> = all.iter().map(row).collect();
+        let bound = c.bind_rows(&POSTGRES, rows.len(), |row, column| &rows[row][column])?;
+        let text = AssertSqlSafe(Arc::clone(POSTGRES.text(c.dialect(), rows.len())));
+        for row in c.fetch(text.into_sql_str(), bound).await? {
+            fenced.insert((row.shard(0)?, row.epoch(1)?));
+        }
+        return Ok(fenced);
+    }
     for part in all.chunks(PAIRS_MAX) {
         let (text, values) = question(part, node, incarnation);
         let bound = c.bind(values.len(), values.iter())?;

@@ -5,10 +5,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{LaneConfig, queue::Queue};
+use super::{LaneConfig, task::Lane};
 use crate::{
     id::{Epoch, ShardId},
-    store::{StoreError, ownership},
+    store::{StoreError, open::Purpose, ownership},
 };
 
 /// The wait after the first failed try; it doubles.
@@ -24,14 +24,15 @@ type Raised = (ShardId, Epoch, Option<Epoch>);
 ///
 /// If the lane is to stop meanwhile, the shards are given up instead: nobody here uses them any
 /// more, and a takeover raises their epochs.
-pub(super) async fn raise(config: &LaneConfig, queue: &Queue, epochs: &BTreeSet<(ShardId, Epoch)>) {
+pub(super) async fn raise(lane: &Lane, epochs: &BTreeSet<(ShardId, Epoch)>) {
+    let config = &*lane.config;
     let mut wait = WAIT_MIN;
     loop {
-        let error = match ask(config, epochs.iter().copied().collect()).await {
+        let error = match ask(lane, epochs.iter().copied().collect()).await {
             Ok(raised) => return adopt(config, &raised),
             Err(error) => error,
         };
-        if queue.is_closed() {
+        if lane.queue.is_closed() {
             let given_up: Vec<_> = epochs
                 .iter()
                 .map(|(shard, old)| (*shard, *old, None))
@@ -45,12 +46,12 @@ pub(super) async fn raise(config: &LaneConfig, queue: &Queue, epochs: &BTreeSet<
 }
 
 /// Raises all epochs in one transaction.
-async fn ask(
-    config: &LaneConfig,
-    epochs: Vec<(ShardId, Epoch)>,
-) -> Result<Vec<Raised>, StoreError> {
+async fn ask(lane: &Lane, epochs: Vec<(ShardId, Epoch)>) -> Result<Vec<Raised>, StoreError> {
+    let config = &*lane.config;
     let (node, incarnation) = (config.shards.node().clone(), config.shards.incarnation());
-    let write = config.store.write("raise epochs", move |c| {
+    // On the lane's own connection: other work must not keep the shards unsettled.
+    let purpose = Purpose::Lane(lane.number);
+    let write = config.store.transact(purpose, "raise epochs", move |c| {
         Box::pin(async move {
             let mut raised = Vec::with_capacity(epochs.len());
             for (shard, old) in epochs {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     id::{Epoch, ShardId},
-    store::{StoreError, StoreErrorKind},
+    store::{StoreError, StoreErrorKind, open::Purpose},
 };
 
 /// How often a transaction that met another one is repeated.
@@ -110,7 +110,9 @@ impl<'l> Round<'l> {
         let job = commit::Job::new(config, &self.bodies, &part.items, part.careful);
         let ended = config
             .store
-            .transact("commit", move |c| Box::pin(commit::run(c, job)))
+            .transact(Purpose::Lane(self.lane.number), "commit", move |c| {
+                Box::pin(commit::run(c, job))
+            })
             .await;
         meter::transaction(config.clock.now() - began, part.items.len());
         ended
@@ -196,7 +198,7 @@ impl<'l> Round<'l> {
             self.decide(item, Verdict::Unclear(error.clone()));
         }
         self.tell();
-        raise::raise(&self.lane.config, &self.lane.queue, &epochs).await;
+        raise::raise(self.lane, &epochs).await;
         self.lane.queue.settle(shards.into_iter());
     }
 

@@ -91,19 +91,8 @@ impl Group<'_> {
 }
 
 impl<'b> RowWrite<'b> {
-    /// Returns the values to bind.
-    pub(super) fn values(&self) -> impl Iterator<Item = &'b Value> {
-        let (values, replaced) = (self.values, self.replaced);
-        values
-            .iter()
-            .enumerate()
-            .map(move |(column, value)| match replaced {
-                Some((at, other)) if at == column => other,
-                _ => value,
-            })
-    }
-
-    fn value(&self, column: usize) -> &'b Value {
+    /// Returns the value to bind for a column.
+    pub(super) fn value(&self, column: usize) -> &'b Value {
         match self.replaced {
             Some((at, other)) if at == column => other,
             _ => &self.values[column],
@@ -197,7 +186,8 @@ mod tests {
             groups.add(origin, &entities::STORE, values).expect("fits");
         }
         let group = groups.in_order().next().expect("one statement");
-        let row = |row: &RowWrite<'_>| (row.origin.item, row.values().cloned().collect());
+        let values = |row: &RowWrite<'_>| (0..8).map(|n| row.value(n).clone()).collect();
+        let row = |row: &RowWrite<'_>| (row.origin.item, values(row));
         group.rows.iter().map(row).collect()
     }
 

@@ -10,13 +10,19 @@ const YIELDS_MAX: usize = 4;
 /// One lane.
 #[derive(Debug)]
 pub(super) struct Lane {
+    /// Which lane of the node it is; each has a connection of its own.
+    pub(super) number: usize,
     pub(super) config: Arc<LaneConfig>,
     pub(super) queue: Arc<Queue>,
 }
 
 impl Lane {
-    pub(super) fn new(config: Arc<LaneConfig>, queue: Arc<Queue>) -> Self {
-        Self { config, queue }
+    pub(super) fn new(number: usize, config: Arc<LaneConfig>, queue: Arc<Queue>) -> Self {
+        Self {
+            number,
+            config,
+            queue,
+        }
     }
 
     /// Commits batches until the queue is closed and empty.

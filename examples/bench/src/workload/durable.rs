@@ -95,7 +95,7 @@ async fn keyed(name: &str, plan: &Plan, entities: u32) -> Result<Line> {
             accounts[turn.pick(accounts.len())].add(1).key(key).await
         }
     });
-    Ok(Line::of(name, "sqlite", plan, &load.await))
+    Ok(Line::of(name, plan.backend(), plan, &load.await))
 }
 
 /// Runs `durable_cast`: counts what was handled, and how long a cast waits to be stored.
@@ -136,7 +136,7 @@ pub(super) async fn cast(plan: &Plan) -> Result<Vec<Line>> {
     if sum != stored {
         load.failed(format_args!("{stored} casts were stored, {sum} counted"));
     }
-    let line = Line::of("durable_cast", "sqlite", &plan, &load);
+    let line = Line::of("durable_cast", plan.backend(), &plan, &load);
     let stored_per_s = rounded(per_second(stored, plan.measured), 1);
     let handled = handled.load(Ordering::Relaxed);
     Ok(vec![

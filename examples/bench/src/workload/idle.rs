@@ -94,7 +94,7 @@ async fn durable(plan: &Plan, count: u32) -> Result<Line> {
     while let Some(done) = tasks.join_next().await {
         done??;
     }
-    Ok(measure.end(plan, "durable", "sqlite", count))
+    Ok(measure.end(plan, "durable", plan.backend(), count))
 }
 
 struct Measure {

@@ -1,9 +1,11 @@
 //! The limit: the rows that keyed durable calls must store, written by a bare sqlx loop.
 //!
-//! Same tables and indexes, same bytes, same fence, same durability (`synchronous=FULL`, the log
+//! SQLite here, Postgres in `postgres`. Same tables and indexes, same bytes, same fence, same durability (`synchronous=FULL`, the log
 //! written back beside it), no framework. The bounded form has at most C operations under way, as C
 //! callers have: each transaction takes C. The open form takes whatever size of batch is fastest
 //! here.
+
+mod postgres;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -41,6 +43,9 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs `insert_limit`.
 pub(super) async fn bounded(plan: &Plan) -> Result<Vec<Line>> {
+    if plan.is_postgres() {
+        return postgres::bounded(plan).await;
+    }
     let database = Database::of(plan)?;
     let mut writer = Writer::open(&database, plan.entities).await?;
     writer.for_a_while(plan.concurrency, plan.warm_up).await?;
@@ -52,6 +57,9 @@ pub(super) async fn bounded(plan: &Plan) -> Result<Vec<Line>> {
 
 /// Runs `insert_limit_open`.
 pub(super) async fn open(plan: &Plan) -> Result<Vec<Line>> {
+    if plan.is_postgres() {
+        return postgres::open(plan).await;
+    }
     let database = Database::of(plan)?;
     let mut writer = Writer::open(&database, plan.entities).await?;
     let mut best = (0, SIZES[0]);

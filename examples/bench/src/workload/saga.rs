@@ -71,5 +71,5 @@ where
         async move { run.start(make(number)).await?.result().await }
     });
     // Each run is new: there is no number of entities to choose among.
-    Ok(Line::of(name, "sqlite", plan, &load.await).sized(plan.concurrency, 0))
+    Ok(Line::of(name, plan.backend(), plan, &load.await).sized(plan.concurrency, 0))
 }

@@ -98,7 +98,7 @@ pub(super) async fn run(plan: &Plan) -> Result<Vec<Line>> {
     }
     let late_ms = burst.microseconds(0.99) / 1000.0;
     (quiet.ops, quiet.took) = (u64::from(count), took);
-    let line = Line::of("timer_fire", "sqlite", plan, &quiet)
+    let line = Line::of("timer_fire", plan.backend(), plan, &quiet)
         .with("burst_late_p99_ms", rounded(late_ms, 1))
         .with("handled", burst.ops)
         .with("quiet_timers", QUIET);

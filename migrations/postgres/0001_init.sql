@@ -1,0 +1,159 @@
+-- What it allows: a schema that was empty may be used by nodes; nothing older exists.
+--
+-- Times are milliseconds since 1970 by the database's clock. All integers are bigint, so that each is read
+-- the same way. Texts of keys compare by their bytes, whatever the database's language: nodes sort rows that
+-- way before they lock them. The table cluster_meta is made before the first migration, which locks its row.
+
+-- The database's clock: one time for a whole transaction. A clock that moved inside one (clock_timestamp)
+-- could not be looked up in an index, and a statement that waited would judge leases by another time than
+-- the one before it. What waits judges with an old clock, and errs to the safe side by that: a lease it
+-- renews ends earlier, a lease it wants to take over counts as held longer.
+CREATE FUNCTION actor_now() RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$ SELECT floor(extract(epoch FROM now()) * 1000)::bigint $$;
+
+-- One row a node name; the incarnation counts the lives of that name. Changed every few seconds in place:
+-- there is room on the page and no index on what changes.
+CREATE TABLE nodes (
+    node        text COLLATE "C" NOT NULL PRIMARY KEY,
+    incarnation bigint NOT NULL,
+    address     text   NOT NULL,
+    state       text   NOT NULL,
+    expires_at  bigint NOT NULL,
+    started_at  bigint NOT NULL
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
+
+-- Ownership. A shard without an owner was released; its incarnation means nothing then.
+CREATE TABLE shards (
+    shard       bigint NOT NULL PRIMARY KEY,
+    owner       text COLLATE "C",
+    incarnation bigint NOT NULL,
+    epoch       bigint NOT NULL
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+-- One row a durable entity. `version` counts its writes, `base` is the version the last write was
+-- made from, `shape` the version of the kind's state type. Room on the page, since states are replaced.
+CREATE TABLE entities (
+    kind       text COLLATE "C" NOT NULL,
+    id         text COLLATE "C" NOT NULL,
+    shard      bigint NOT NULL,
+    version    bigint NOT NULL,
+    base       bigint NOT NULL,
+    shape      bigint NOT NULL,
+    state      bytea  NOT NULL,
+    updated_at bigint NOT NULL,
+    PRIMARY KEY (kind, id)
+) WITH (fillfactor = 75, autovacuum_vacuum_scale_factor = 0.05);
+
+-- Outcomes of calls, kept so that a repeat finds them. `hash` is of method and arguments. The id comes
+-- first in the key: ids made by a node count up, so its rows land side by side instead of one a page.
+CREATE TABLE replies (
+    kind       text COLLATE "C" NOT NULL,
+    entity     text COLLATE "C" NOT NULL,
+    id         bytea  NOT NULL,
+    shard      bigint NOT NULL,
+    hash       bigint NOT NULL,
+    ok         bigint NOT NULL,
+    outcome    bytea  NOT NULL,
+    expires_at bigint NOT NULL,
+    PRIMARY KEY (id, kind, entity)
+) WITH (autovacuum_vacuum_scale_factor = 0.05);
+CREATE INDEX replies_expired ON replies (expires_at);
+
+-- Stored messages. Without `due_at` a message is ready and handled in the order of `seq`; with it, it
+-- is a timer. Numbers are never used twice; they may have gaps, and become visible out of order where
+-- several lanes commit, but never within one shard.
+CREATE TABLE mailbox (
+    seq        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    shard      bigint NOT NULL,
+    kind       text COLLATE "C" NOT NULL,
+    entity     text COLLATE "C" NOT NULL,
+    id         bytea  NOT NULL UNIQUE,
+    method     text   NOT NULL,
+    codec      text   NOT NULL,
+    args       bytea  NOT NULL,
+    context    bytea  NOT NULL,
+    due_at     bigint,
+    expires_at bigint,
+    attempts   bigint NOT NULL DEFAULT 0,
+    last_error text,
+    created_at bigint NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0.02);
+CREATE INDEX mailbox_due ON mailbox (due_at, seq) WHERE due_at IS NOT NULL;
+CREATE INDEX mailbox_entity ON mailbox (kind, entity, seq) WHERE due_at IS NULL;
+-- Ready messages are read in order, past any number of timers; the shards that are another node's are
+-- passed over inside the index.
+CREATE INDEX mailbox_ready ON mailbox (seq, shard, created_at) WHERE due_at IS NULL;
+CREATE INDEX mailbox_expired ON mailbox (expires_at) WHERE expires_at IS NOT NULL;
+
+-- Messages that were given up, as they were, with what happened. `what` says which table they left.
+CREATE TABLE dead_letters (
+    seq        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    what       text   NOT NULL,
+    shard      bigint NOT NULL,
+    kind       text COLLATE "C" NOT NULL,
+    entity     text COLLATE "C" NOT NULL,
+    id         bytea  NOT NULL UNIQUE,
+    method     text   NOT NULL,
+    codec      text   NOT NULL,
+    args       bytea  NOT NULL,
+    context    bytea  NOT NULL,
+    due_at     bigint,
+    expires_at bigint,
+    attempts   bigint NOT NULL,
+    error      text   NOT NULL,
+    created_at bigint NOT NULL,
+    died_at    bigint NOT NULL
+);
+CREATE INDEX dead_letters_died ON dead_letters (died_at);
+
+-- The counter of each topic: `last_offset` is its newest event's; `epoch` a random number that tells
+-- this history from another one of the same name.
+CREATE TABLE streams (
+    topic       text COLLATE "C" NOT NULL PRIMARY KEY,
+    epoch       bigint NOT NULL,
+    last_offset bigint NOT NULL
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+-- The newest events of each topic.
+CREATE TABLE events (
+    topic        text COLLATE "C" NOT NULL,
+    event_offset bigint NOT NULL,
+    name         text   NOT NULL,
+    key          text,
+    data         bytea  NOT NULL,
+    at           bigint NOT NULL,
+    PRIMARY KEY (topic, event_offset)
+);
+
+-- Sagas. `state` is the word the outside sees; `reason` says what a suspended run waits for, `wake_at`
+-- when it is woken at the latest.
+CREATE TABLE runs (
+    kind        text COLLATE "C" NOT NULL,
+    id          text COLLATE "C" NOT NULL,
+    shard       bigint NOT NULL,
+    state       text COLLATE "C" NOT NULL,
+    version     bigint NOT NULL,
+    input       bytea  NOT NULL,
+    context     bytea  NOT NULL,
+    result      bytea,
+    error       bytea,
+    wake_at     bigint,
+    reason      text,
+    created_at  bigint NOT NULL,
+    updated_at  bigint NOT NULL,
+    finished_at bigint,
+    PRIMARY KEY (kind, id)
+) WITH (autovacuum_vacuum_scale_factor = 0.05);
+CREATE INDEX runs_state ON runs (state, kind, id);
+CREATE INDEX runs_finished ON runs (finished_at) WHERE finished_at IS NOT NULL;
+
+-- What runs did, append only; `seq` counts from 1 within a run.
+CREATE TABLE journal (
+    kind  text COLLATE "C" NOT NULL,
+    run   text COLLATE "C" NOT NULL,
+    seq   bigint NOT NULL,
+    shard bigint NOT NULL,
+    entry bytea  NOT NULL,
+    at    bigint NOT NULL,
+    PRIMARY KEY (kind, run, seq)
+);

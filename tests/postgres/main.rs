@@ -1,0 +1,27 @@
+//! The conformance suite on PostgreSQL, directly and by way of PgBouncer; and what only a server
+//! with several sessions can show.
+//!
+//! It starts its own servers; see `actor_tests::postgres`.
+
+#[path = "../conformance/lane_epochs.rs"]
+mod lane_epochs;
+#[path = "../conformance/lane_items.rs"]
+mod lane_items;
+#[path = "../conformance/lane_order.rs"]
+mod lane_order;
+#[path = "../conformance/messages.rs"]
+mod messages;
+#[path = "../conformance/opening.rs"]
+mod opening;
+#[path = "../conformance/owners.rs"]
+mod owners;
+#[path = "../conformance/rows.rs"]
+mod rows;
+
+mod sessions;
+
+mod cuts;
+mod races;
+mod servers;
+
+use actor_tests::bed::on_postgres as for_each_backend;

@@ -1,0 +1,208 @@
+//! Two sessions at the worst moment: takeovers, renewals and batches (architecture D2, D8).
+
+use actor_core::{
+    id::{Epoch, Incarnation, NodeId, ShardId},
+    store::{Sql, StoreErrorKind, Verdict, nodes},
+};
+use actor_tests::{
+    Result,
+    bed::{Backend, Bed, SHARDS, TTL},
+};
+
+use crate::{
+    rows::{state, version},
+    sessions::{Paused, lock_entity, named, patient, register, soon, take, take_on, waiting},
+};
+
+#[tokio::test]
+async fn a_takeover_waits_for_a_batch_that_has_passed_its_fence() -> Result<()> {
+    let (backend, name) = named();
+    let bed = Bed::with(backend, patient()).await?;
+    let (cart, others) = (bed.cart("c-1"), bed.second_store().await?);
+    let epoch = bed.epoch(cart.shard);
+    let born = bed.commit(cart.shard, vec![state(&cart, 1, "x")]).await;
+    assert!(born.is_committed(), "{born:?}");
+    bed.fault.advance_ms(20_000);
+    let b = register(&bed.store, "b").await?;
+    let lock = lock_entity(&others, &cart).await?;
+    let batch = bed.submit(cart.shard, bed.activation(), vec![state(&cart, 2, "y")]);
+    waiting(&bed.store, &name, 1).await?;
+
+    let early = take(&bed.store, "b", b).await;
+
+    // The lease of a ran out long ago, and still its batch ends first.
+    assert_eq!(early.expect_err("held").kind(), StoreErrorKind::Busy);
+    lock.commit().await?;
+    let batch = soon().limit("the batch", batch).await??;
+    assert!(batch.is_committed(), "{batch:?}");
+    let taken = take(&bed.store, "b", b).await?;
+    assert_eq!(taken.len(), SHARDS as usize);
+    assert_eq!(version(&bed, &cart).await?, 2);
+    let late = bed.submit_under(
+        cart.shard,
+        epoch,
+        bed.activation(),
+        vec![state(&cart, 3, "z")],
+    );
+    let late = soon().limit("the late batch", late).await??;
+    assert!(matches!(late, Verdict::Fenced), "{late:?}");
+    assert_eq!(version(&bed, &cart).await?, 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_batch_waits_for_a_takeover_and_is_fenced_by_it() -> Result<()> {
+    let (backend, name) = named();
+    let bed = Bed::with(backend, patient()).await?;
+    let (cart, others) = (bed.cart("c-1"), bed.second_store().await?);
+    bed.fault.advance_ms(20_000);
+    let b = register(&bed.store, "b").await?;
+    let takeover = Paused::after(&others, move |c| {
+        Box::pin(async move { take_on(c, &NodeId::new("b"), b).await })
+    });
+    let takeover = takeover.await?;
+    let batch = bed.submit(cart.shard, bed.activation(), vec![state(&cart, 1, "x")]);
+    waiting(&bed.store, &name, 1).await?;
+
+    let taken = takeover.commit().await?;
+
+    assert_eq!(taken.len(), SHARDS as usize);
+    let batch = soon().limit("the batch", batch).await??;
+    assert!(matches!(batch, Verdict::Fenced), "{batch:?}");
+    assert_eq!(version(&bed, &cart).await?, 0);
+    Ok(())
+}
+
+/// Renews a's lease, up to just before the commit.
+async fn renewal(bed: &Bed) -> Result<Paused<Option<nodes::Renewal>>> {
+    let others = bed.second_store().await?;
+    let renewing = Paused::after(&others, |c| {
+        Box::pin(async move { nodes::renew(c, &NodeId::new("a"), Incarnation(1), TTL).await })
+    });
+    renewing.await
+}
+
+#[tokio::test]
+async fn a_takeover_does_not_pass_a_renewal_that_is_under_way() -> Result<()> {
+    let bed = Bed::with(Backend::postgres(""), patient()).await?;
+    bed.fault.advance_ms(9_000);
+    let b = register(&bed.store, "b").await?;
+    // In time, but not committed yet when the old expiry passes.
+    let renewal = renewal(&bed).await?;
+    bed.fault.advance_ms(3_000);
+
+    let early = take(&bed.store, "b", b).await;
+
+    assert_eq!(early.expect_err("held").kind(), StoreErrorKind::Busy);
+    let renewed = renewal.commit().await?.expect("in time");
+    assert_eq!(renewed.owned.len(), SHARDS as usize);
+    assert_eq!(take(&bed.store, "b", b).await?, []);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_renewal_behind_a_takeover_learns_that_nothing_is_owned_any_more() -> Result<()> {
+    let (backend, name) = named();
+    let bed = Bed::with(backend, patient()).await?;
+    let others = bed.second_store().await?;
+    bed.fault.advance_ms(12_000);
+    let b = register(&bed.store, "b").await?;
+    let takeover = Paused::after(&others, move |c| {
+        Box::pin(async move { take_on(c, &NodeId::new("b"), b).await })
+    });
+    let takeover = takeover.await?;
+    // A renewal that began before the lease ran out judges with the clock of then.
+    bed.fault.advance_ms(-3_000);
+    let store = bed.store.clone();
+    let renewal = tokio::spawn(async move {
+        let renewed = store.write_lease("renew", |c| {
+            Box::pin(async move { nodes::renew(c, &NodeId::new("a"), Incarnation(1), TTL).await })
+        });
+        renewed.await
+    });
+    waiting(&bed.store, &name, 1).await?;
+
+    let taken = takeover.commit().await?;
+
+    assert_eq!(taken.len(), SHARDS as usize);
+    let renewed = soon().limit("the renewal", renewal).await???;
+    assert_eq!(renewed.expect("the row is there").owned, []);
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_two_takeovers_the_second_finds_nothing() -> Result<()> {
+    let bed = Bed::with(Backend::postgres(""), patient()).await?;
+    let others = bed.second_store().await?;
+    bed.fault.advance_ms(20_000);
+    let b = register(&bed.store, "b").await?;
+    let c = register(&bed.store, "c").await?;
+    let first = Paused::after(&others, move |connection| {
+        Box::pin(async move { take_on(connection, &NodeId::new("b"), b).await })
+    });
+    let first = first.await?;
+
+    let early = take(&bed.store, "c", c).await;
+    let taken = first.commit().await?;
+    let late = take(&bed.store, "c", c).await?;
+
+    assert_eq!(early.expect_err("held").kind(), StoreErrorKind::Busy);
+    assert_eq!(taken.len(), SHARDS as usize);
+    assert!(taken.iter().all(|taken| taken.epoch == Epoch(2)));
+    assert_eq!(late, []);
+    Ok(())
+}
+
+/// The second takeover judged before the first node was there at all.
+#[tokio::test]
+async fn a_takeover_sees_an_owner_that_came_while_it_waited() -> Result<()> {
+    const GIVE_BACK: Sql =
+        Sql::same("UPDATE shards SET owner = 'a', incarnation = 1 WHERE shard < 8");
+    let (backend, name) = named();
+    let bed = Bed::with(backend, patient()).await?;
+    let others = bed.second_store().await?;
+    bed.fault.advance_ms(20_000);
+    let c = register(&bed.store, "c").await?;
+    // The second gives up on the lock after 250 ms: on a slow machine not every round is a meeting.
+    for round in 0..40 {
+        let given = bed.sql(|c| Box::pin(c.execute(&GIVE_BACK, vec![])));
+        given.await?;
+        let newcomer = NodeId::new(format!("b-{round}"));
+        let first = Paused::after(&others, move |connection| {
+            Box::pin(async move {
+                let life = nodes::register(connection, &newcomer, "", TTL).await?;
+                // Only the shards: the lock on the former owner's row would hide the race.
+                take_one(connection, &newcomer, life).await
+            })
+        });
+        let first = first.await?;
+        let store = bed.store.clone();
+        let second = tokio::spawn(async move { take(&store, "c", c).await });
+        waiting(&others, &name, 1).await?;
+
+        first.commit().await?;
+
+        match second.await? {
+            Err(error) => assert_eq!(error.kind(), StoreErrorKind::Busy),
+            Ok(taken) => {
+                let shards: Vec<_> = taken.iter().map(|taken| taken.shard).collect();
+                assert!(!shards.contains(&ShardId(0)), "{shards:?}");
+                return Ok(());
+            }
+        }
+    }
+    panic!("the takeovers never met");
+}
+
+/// Takes shard 0 without a look at the former owner.
+async fn take_one(
+    c: &mut actor_core::store::Connection,
+    node: &NodeId,
+    incarnation: Incarnation,
+) -> Result<u64, actor_core::store::StoreError> {
+    const TAKE: Sql = Sql::same(
+        "UPDATE shards SET owner = $1, incarnation = $2, epoch = epoch + 1 WHERE shard = 0",
+    );
+    c.execute(&TAKE, vec![node.into(), incarnation.into()])
+        .await
+}
