@@ -206,7 +206,8 @@ impl Turned {
                 tracing::warn!(%from, error, "a node link was refused: not our protocol");
             }
             Self::Handshake(Rejected::Stranger(says)) => {
-                tracing::warn!(%from, %says, "a node link was refused: wrong secret");
+                // What a stranger says is shown escaped.
+                tracing::warn!(%from, ?says, "a node link was refused: wrong secret");
             }
             Self::Handshake(Rejected::Told(peer, verdict)) => {
                 tracing::info!(%from, %peer, ?verdict, "a node link was refused");

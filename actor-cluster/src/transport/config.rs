@@ -2,8 +2,8 @@
 
 use std::{fmt, ops::RangeInclusive, time::Duration};
 
-use super::tls::TlsIdentity;
-use crate::node::Secret;
+use super::tls::{TlsError, TlsIdentity};
+use crate::node::{Secret, Settings};
 
 /// The formats of frames this program speaks, oldest to newest.
 pub const FORMATS: RangeInclusive<u16> = 1..=1;
@@ -14,7 +14,8 @@ pub const FORMATS: RangeInclusive<u16> = 1..=1;
 pub struct LinkConfig {
     /// What all nodes of a cluster know and nobody else does; at least 16 bytes.
     pub secret: Secret,
-    /// Certificates of both sides; without them links are authenticated and not encrypted.
+    /// Certificates of both sides. Without them both sides still prove who they are when a link
+    /// begins, but whoever can alter traffic on the way can read and change what follows.
     pub tls: Option<TlsIdentity>,
     /// How long a connection may take to open. Default 2 s, 10 ms to 1 min.
     pub connect_timeout: Duration,
@@ -95,6 +96,33 @@ impl LinkConfig {
             answer_bytes_max: 64 * MIB,
             formats: FORMATS,
         }
+    }
+
+    /// Returns what the settings say, with the defaults for the rest; `None` without a secret: such
+    /// a node has no links.
+    ///
+    /// # Errors
+    /// When a certificate or key cannot be used; the error names the setting's file.
+    pub fn from_settings(settings: &Settings) -> Result<Option<Self>, TlsError> {
+        let Some(secret) = settings.cluster_secret.clone() else {
+            return Ok(None);
+        };
+        let files = (
+            &settings.cluster_tls_ca,
+            &settings.cluster_tls_cert,
+            &settings.cluster_tls_key,
+        );
+        let tls = match files {
+            (Some(ca), Some(certificate), Some(key)) => {
+                Some(TlsIdentity::from_files(ca, certificate, key)?)
+            }
+            // The settings are checked: all three or none.
+            _ => None,
+        };
+        Ok(Some(Self {
+            tls,
+            ..Self::new(secret)
+        }))
     }
 
     /// Checks every bound.
@@ -188,6 +216,32 @@ mod tests {
     #[test]
     fn the_defaults_are_accepted() {
         assert_eq!(config().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_node_without_a_secret_has_no_links() {
+        let mut settings = Settings::default();
+        assert!(matches!(LinkConfig::from_settings(&settings), Ok(None)));
+        settings.cluster_secret = Some(Secret::new("sixteen bytes it is"));
+
+        let config = LinkConfig::from_settings(&settings).expect("no files are read");
+
+        assert!(config.is_some_and(|config| config.tls.is_none()));
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_there_is_named() {
+        let settings = Settings {
+            cluster_secret: Some(Secret::new("sixteen bytes it is")),
+            cluster_tls_ca: Some("nowhere.pem".into()),
+            cluster_tls_cert: Some("nowhere.pem".into()),
+            cluster_tls_key: Some("nowhere.pem".into()),
+            ..Settings::default()
+        };
+
+        let error = LinkConfig::from_settings(&settings).expect_err("there is no such file");
+
+        assert!(error.to_string().contains("nowhere.pem"), "{error}");
     }
 
     #[test]

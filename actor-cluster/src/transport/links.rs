@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt, io,
     net::SocketAddr,
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -16,6 +17,7 @@ use actor_core::{
     id::{Incarnation, NodeId},
     store::BoxFuture,
 };
+use futures_util::FutureExt as _;
 use tokio::{
     net::TcpListener,
     sync::broadcast,
@@ -116,7 +118,7 @@ impl Links {
             events: broadcast::Sender::new(EVENTS_KEPT),
         });
         Ok(Self {
-            listening: tokio::spawn(acceptor::listen(shared.clone(), listener)),
+            listening: tokio::spawn(keep_listening(shared.clone(), listener)),
             shared,
             address,
             kept: Mutex::default(),
@@ -241,6 +243,7 @@ impl Transport for Links {
         let mut all: Vec<_> = self
             .lock_kept()
             .values()
+            .filter(|(_, task)| !task.is_finished())
             .map(|(kept, _)| kept.snapshot())
             .collect();
         all.extend(self.shared.arrivals.snapshot());
@@ -281,6 +284,14 @@ impl Shared {
 
     fn lock_me(&self) -> MutexGuard<'_, PeerId> {
         self.me.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Listens; a panic on the way, a bug, is told like any other loss of the port.
+async fn keep_listening(shared: Arc<Shared>, listener: TcpListener) {
+    let listening = AssertUnwindSafe(acceptor::listen(shared.clone(), listener)).catch_unwind();
+    if listening.await.is_err() {
+        shared.emit(LinkEvent::ListenerLost("the listener panicked".into()));
     }
 }
 

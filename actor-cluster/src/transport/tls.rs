@@ -63,7 +63,11 @@ impl TlsIdentity {
     pub fn from_files(ca: &Path, certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         let read =
             |path: &Path| std::fs::read(path).map_err(|error| TlsError::new(path.display(), error));
-        Self::from_pem(&read(ca)?, &read(certificate)?, &read(key)?)
+        let made = Self::from_pem(&read(ca)?, &read(certificate)?, &read(key)?);
+        made.map_err(|error| {
+            let [ca, certificate, key] = [ca, certificate, key].map(Path::display);
+            TlsError::new(format_args!("{ca}, {certificate}, {key}"), error)
+        })
     }
 
     /// Reads the texts of the three files.
