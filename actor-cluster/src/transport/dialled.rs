@@ -39,6 +39,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Dialled<S> {
             config,
             mut ending,
         } = self;
+        let ending_all = EndGuard(&outbox);
         let (read_half, mut write_half) = split(stream);
         let reader = FrameReader::new(read_half, config.frame_bytes_max, config.silence);
         let close = async {
@@ -55,8 +56,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Dialled<S> {
             why = write(&mut write_half, &outbox, &meter, &config) => why,
             why = close => why,
         };
-        outbox.end(&why);
+        ending_all.0.end(&why);
         why
+    }
+}
+
+/// Ends every request when the link's task is dropped or panics: nobody waits for a link that no
+/// longer is. After an end with a reason it finds nothing to do.
+struct EndGuard<'a>(&'a Outbox);
+
+impl Drop for EndGuard<'_> {
+    fn drop(&mut self) {
+        self.0.end(&"the link was dropped");
     }
 }
 

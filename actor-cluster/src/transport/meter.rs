@@ -176,3 +176,73 @@ fn gauge(direction: Direction) -> Gauge {
     };
     metrics::gauge!("actor_links", "direction" => direction)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeMap,
+        sync::{Arc, Mutex},
+    };
+
+    use metrics::{Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+
+    use super::*;
+
+    /// Keeps what is counted, by name and labels.
+    #[derive(Default)]
+    struct Kept(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
+
+    impl Kept {
+        fn of(&self, key: &Key) -> Arc<AtomicU64> {
+            let labels: Vec<_> = key.labels().map(metrics::Label::value).collect();
+            let name = format!("{} {}", key.name(), labels.join(","));
+            self.0.lock().unwrap().entry(name).or_default().clone()
+        }
+    }
+
+    impl Recorder for Kept {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+            Counter::from_arc(self.of(key))
+        }
+
+        fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::from_arc(self.of(key))
+        }
+
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    #[test]
+    fn what_links_do_is_recorded_under_the_names_of_the_table() {
+        let kept = Kept::default();
+
+        metrics::with_local_recorder(&kept, || {
+            let meter = Meter::new();
+            meter.read(100, 3);
+            meter.wrote(50, 2);
+            meter.wrote(50, 2);
+            meter.queued(30);
+            meter.unqueued(10);
+            let up = UpGuard::new(Direction::Dialled);
+            drop(UpGuard::new(Direction::Accepted));
+            std::mem::forget(up);
+        });
+
+        let counted = kept.0.lock().unwrap();
+        let count = |name: &str| counted[name].load(Ordering::Relaxed);
+        let gauge = |name: &str| f64::from_bits(count(name));
+        assert_eq!(count("actor_link_frames_total in"), 1);
+        assert_eq!(count("actor_link_frames_total out"), 2);
+        assert_eq!(count("actor_link_envelopes_total in"), 3);
+        assert_eq!(count("actor_link_bytes_total out"), 100);
+        assert_eq!(gauge("actor_link_queue_bytes ").to_bits(), 20_f64.to_bits());
+        assert_eq!(gauge("actor_links dialled").to_bits(), 1_f64.to_bits());
+        assert_eq!(gauge("actor_links accepted").to_bits(), 0_f64.to_bits());
+    }
+}

@@ -200,3 +200,16 @@ async fn requests_in_flight_at_a_cut_end_once_each_under_load() {
         "unsent ones never began"
     );
 }
+
+#[tokio::test]
+async fn nobody_waits_for_a_link_that_was_dropped() {
+    let (mut a, b) = (node("a").await, node("b").await);
+    a.link(b.peer()).await;
+    let open = a.ask(&b.id, "gated", b"x");
+    b.handler.reached(1).await;
+
+    a.links.release().await;
+
+    let why = soon("an end", open).await.unwrap_err();
+    assert!(matches!(why, Unanswered::Lost(_)), "{why:?}");
+}
