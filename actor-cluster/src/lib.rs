@@ -13,6 +13,7 @@ pub mod docs;
 pub mod membership;
 pub mod node;
 pub mod shard;
+pub mod transport;
 
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -1,14 +1,15 @@
 //! How simulated parts reach entities: over the simulation's network, at whichever node owns the
 //! shard, again if that is certain to be harmless.
+//!
+//! What travels is what real links carry, as bytes: `transport::envelope`.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use actor_core::{
-    Client,
     clock::{Clock, Rng},
     entity::Encoded,
     error::Refusal,
-    hosting::{Answer, Role},
+    hosting::{self, Role},
     id::CallIds,
     mailbox::Effect,
     router::{RoutedCall, Router},
@@ -22,7 +23,10 @@ use super::{
     network::{Broken, LATENCY_MIN, LATENCY_SPREAD_MS, Part, Work},
     shared::Shared,
 };
-use crate::Node;
+use crate::{
+    Node,
+    transport::{Answer, Call, Request},
+};
 
 /// The pause before something is sent again, +-50 %.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -63,13 +67,14 @@ impl SimRouter {
     }
 
     /// Sends work to the owner until it is done, refused for good, or `deadline` has passed.
-    async fn route<T: Send + 'static>(
+    async fn route(
         self,
         to: Address,
         deadline: actor_core::clock::Instant,
         repeatable: bool,
-        work: impl Fn(Duration) -> Work,
-    ) -> Result<T, Refusal> {
+        request: Request,
+    ) -> Result<Answer, Refusal> {
+        let request: Arc<[u8]> = request.encode().into();
         let mut last = Refusal::Unavailable("no node owns the entity's shard".into());
         loop {
             let left = deadline.saturating_duration_since(Clock.now());
@@ -79,7 +84,7 @@ impl SimRouter {
             if let Some(owner) = self.shared.owner(&to.kind, &to.id) {
                 let (number, answer) =
                     self.shared
-                        .send(self.part, self.clock.now(), owner, work(left));
+                        .send(self.part, self.clock.now(), owner, work(&request, left));
                 self.trace(number, &format_args!("-> n{owner} {}/{}", to.kind, to.id));
                 let answer = tokio::select! {
                     biased;
@@ -91,9 +96,12 @@ impl SimRouter {
                 };
                 last = match answer {
                     Ok(parcel) => {
-                        match *parcel.downcast::<Result<T, Refusal>>().expect("our own") {
-                            Err(refusal @ Refusal::Unavailable(_)) => refusal,
-                            other => return other,
+                        let bytes = parcel.downcast::<Vec<u8>>().expect("our own");
+                        match Answer::decode(&bytes) {
+                            Ok(Answer::Refused(refusal @ Refusal::Unavailable(_))) => refusal,
+                            Ok(Answer::Refused(refusal)) => return Err(refusal),
+                            Ok(other) => return Ok(other),
+                            Err(error) => return Err(unread(&error)),
                         }
                     }
                     Err(broken @ Broken::Unanswered) if !repeatable => {
@@ -117,7 +125,7 @@ impl SimRouter {
 }
 
 impl Router for SimRouter {
-    fn invoke(&self, call: RoutedCall) -> Answer {
+    fn invoke(&self, call: RoutedCall) -> hosting::Answer {
         let router = self.clone();
         let RoutedCall {
             mut invocation,
@@ -134,25 +142,18 @@ impl Router for SimRouter {
             kind: invocation.kind.clone(),
             id: invocation.id.as_str().into(),
         };
+        let call = Request::Invoke(Call {
+            invocation,
+            epoch: None,
+            request,
+        });
         Box::pin(async move {
             let trace = router.clone();
-            let answer: Result<Encoded, Refusal> = router
-                .route(to, deadline, repeatable, move |left| {
-                    let (mut invocation, request) = (invocation.clone(), request.clone());
-                    // The owner gives up first, because only it knows whether the handler began.
-                    let way_back = LATENCY_MIN + Duration::from_millis(LATENCY_SPREAD_MS);
-                    invocation.timeout = left.saturating_sub(2 * way_back).max(left / 2);
-                    Box::new(move |node: Node| {
-                        Box::pin(async move {
-                            let mut client = node.client();
-                            if let Some(request) = request {
-                                client = client.with_request((*request).clone());
-                            }
-                            Box::new(invoke_here(client, invocation).await) as _
-                        })
-                    })
-                })
-                .await;
+            let answer = match router.route(to, deadline, repeatable, call).await {
+                Ok(Answer::Outcome(encoded)) => Ok(encoded),
+                Ok(other) => Err(unread(&format_args!("{other:?}"))),
+                Err(refusal) => Err(refusal),
+            };
             trace.trace_answer(&answer);
             answer
         })
@@ -169,21 +170,11 @@ impl Router for SimRouter {
         let repeatable = matches!(effect, Effect::Send(_));
         Box::pin(async move {
             let deadline = Clock.now() + COMMIT_TIMEOUT;
-            router
-                .route(to, deadline, repeatable, move |_| {
-                    let effect = effect.clone();
-                    Box::new(move |node: Node| {
-                        Box::pin(async move {
-                            let hosting = node.hosting();
-                            let stored: Result<Position, Refusal> = match hosting.accepting() {
-                                Ok(()) => hosting.commit_here(effect).await,
-                                Err(refusal) => Err(refusal),
-                            };
-                            Box::new(stored) as _
-                        })
-                    })
-                })
-                .await
+            let request = Request::Commit(effect);
+            match router.route(to, deadline, repeatable, request).await? {
+                Answer::Stored(position) => Ok(position),
+                other => Err(unread(&format_args!("{other:?}"))),
+            }
         })
     }
 }
@@ -199,13 +190,47 @@ impl SimRouter {
     }
 }
 
-/// Makes a call as the owner of its target's shard, or refuses it: it is never sent on.
-async fn invoke_here(
-    client: Client,
-    invocation: actor_core::Invocation,
-) -> Result<Encoded, Refusal> {
-    let hosting = client.hosting().clone();
-    hosting.admits(hosting.shard_of(&invocation.kind, invocation.id.as_str()))?;
-    let hosted = hosting.hosted(&invocation.kind)?.clone();
-    hosted.invoke(client, invocation).await
+/// What the owner is to do with a request that reaches it while its sender has this much time left.
+fn work(request: &Arc<[u8]>, left: Duration) -> Work {
+    // The owner gives up first, because only it knows whether the handler began.
+    let way_back = LATENCY_MIN + Duration::from_millis(LATENCY_SPREAD_MS);
+    let within = left.saturating_sub(2 * way_back).max(left / 2);
+    let request = request.clone();
+    Box::new(move |node: Node| {
+        Box::pin(async move {
+            let answer = serve(&node, &request, within).await;
+            Box::new(answer.unwrap_or_else(Answer::Refused).encode()) as _
+        })
+    })
+}
+
+/// Does what a request asks for as the owner of its target's shard, or refuses it: it is never sent
+/// on.
+async fn serve(node: &Node, request: &[u8], within: Duration) -> Result<Answer, Refusal> {
+    let request = Request::decode(request, within)
+        .map_err(|error| Refusal::Decode(error.to_string().into()))?;
+    let hosting = node.hosting();
+    match request {
+        Request::Invoke(Call {
+            invocation,
+            request,
+            ..
+        }) => {
+            let mut client = node.client();
+            if let Some(request) = request {
+                client = client.with_request((*request).clone());
+            }
+            hosting.admits(hosting.shard_of(&invocation.kind, invocation.id.as_str()))?;
+            let hosted = hosting.hosted(&invocation.kind)?.clone();
+            hosted.invoke(client, invocation).await.map(Answer::Outcome)
+        }
+        Request::Commit(effect) => {
+            hosting.accepting()?;
+            hosting.commit_here(effect).await.map(Answer::Stored)
+        }
+    }
+}
+
+fn unread(what: &dyn fmt::Display) -> Refusal {
+    Refusal::UnknownOutcome(format!("the answer cannot be read: {what}").into())
 }

@@ -1,0 +1,355 @@
+//! What waits for a peer on a link this node dialled: the queue, the peer's window, and the
+//! requests without an answer.
+//!
+//! Not here: sockets (`dialled`). A frame is formed from whatever waits when the previous one is
+//! written, so batches grow with the load and a lonely request does not wait for others.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use actor_core::clock::{Clock, Instant};
+use bytes::Bytes;
+use tokio::sync::{Notify, oneshot};
+
+use super::{
+    Unanswered,
+    frame::{FRAME_HEAD, FrameKind, FrameWriter, ITEM_HEAD, ItemKind, cost},
+    meter::Meter,
+};
+
+/// When a caller that was refused for a full queue may try again.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+
+/// How much earlier than its caller the peer gives up, at most: only the peer knows whether the
+/// work had begun, and its answer needs time for the way back.
+const WAY_BACK: Duration = Duration::from_millis(50);
+
+/// What bounds a link this node dialled.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// The largest frame the peer reads.
+    pub(super) frame_bytes_max: usize,
+    /// At which size a frame takes no further envelope.
+    pub(super) batch_bytes: usize,
+    /// What the peer lets this node have under way.
+    pub(super) window_bytes: u64,
+    /// What may wait here.
+    pub(super) queue_bytes_max: u64,
+}
+
+/// The sending half of a dialled link, shared by callers and the link's task.
+pub(super) struct Outbox {
+    bounds: Bounds,
+    meter: Arc<Meter>,
+    state: Mutex<State>,
+    /// Wakes the writer; it alone waits.
+    pub(super) wake: Notify,
+}
+
+struct State {
+    phase: Phase,
+    queue: VecDeque<Queued>,
+    queued_bytes: u64,
+    open: BTreeMap<u64, Open>,
+    next: u64,
+    /// The cost of everything that left, and of what the peer has dealt with.
+    sent: u64,
+    consumed: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    /// No new requests; those that wait still leave. This node ends the link.
+    Closing,
+    /// No new requests, and none leave. The peer ends the link.
+    Leaving,
+    Ended,
+}
+
+struct Queued {
+    kind: ItemKind,
+    number: u64,
+    deadline: Option<Instant>,
+    body: Vec<u8>,
+}
+
+struct Open {
+    sent: bool,
+    answer: oneshot::Sender<Result<Bytes, Unanswered>>,
+}
+
+/// A request that was queued. Dropping it abandons the answer, not the request.
+pub(super) struct Ticket {
+    outbox: Arc<Outbox>,
+    number: u64,
+    deadline: Instant,
+    answer: oneshot::Receiver<Result<Bytes, Unanswered>>,
+}
+
+impl Outbox {
+    pub(super) fn new(bounds: Bounds, meter: Arc<Meter>) -> Self {
+        Self {
+            bounds,
+            meter,
+            state: Mutex::new(State {
+                phase: Phase::Open,
+                queue: VecDeque::new(),
+                queued_bytes: 0,
+                open: BTreeMap::new(),
+                next: 1,
+                sent: 0,
+                consumed: 0,
+            }),
+            wake: Notify::new(),
+        }
+    }
+
+    /// Queues a request.
+    pub(super) fn ask(
+        self: &Arc<Self>,
+        body: Vec<u8>,
+        deadline: Instant,
+    ) -> Result<Ticket, Unanswered> {
+        let (sender, answer) = oneshot::channel();
+        let mut state = self.lock();
+        let number = state.next;
+        self.queue(&mut state, ItemKind::Request, body, number, Some(deadline))?;
+        state.next += 1;
+        let open = Open {
+            sent: false,
+            answer: sender,
+        };
+        state.open.insert(number, open);
+        drop(state);
+        self.wake.notify_one();
+        Ok(Ticket {
+            outbox: self.clone(),
+            number,
+            deadline,
+            answer,
+        })
+    }
+
+    /// Queues a note.
+    pub(super) fn tell(&self, body: Vec<u8>) -> Result<(), Unanswered> {
+        self.queue(&mut self.lock(), ItemKind::Note, body, 0, None)?;
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    fn queue(
+        &self,
+        state: &mut State,
+        kind: ItemKind,
+        body: Vec<u8>,
+        number: u64,
+        deadline: Option<Instant>,
+    ) -> Result<(), Unanswered> {
+        match state.phase {
+            Phase::Open => {}
+            Phase::Leaving => return Err(not_linked("the peer is leaving")),
+            Phase::Closing | Phase::Ended => return Err(not_linked("the link is ending")),
+        }
+        let frame = FRAME_HEAD + ITEM_HEAD + body.len();
+        let cost = cost(body.len());
+        if frame > self.bounds.frame_bytes_max || cost > self.bounds.window_bytes {
+            let (size, max) = (body.len(), self.bounds.frame_bytes_max);
+            let text = format!("an envelope of {size} bytes; a frame holds {max}");
+            return Err(Unanswered::TooLarge(text.into()));
+        }
+        if state.queued_bytes + cost > self.bounds.queue_bytes_max {
+            return Err(Unanswered::Overloaded {
+                retry_after: RETRY_AFTER,
+            });
+        }
+        state.queued_bytes += cost;
+        self.meter.queued(cost);
+        state.queue.push_back(Queued {
+            kind,
+            number,
+            deadline,
+            body,
+        });
+        Ok(())
+    }
+
+    /// Moves what may leave into a frame; returns how many envelopes that are.
+    pub(super) fn form(&self, frame: &mut FrameWriter) -> usize {
+        frame.begin(FrameKind::Batch);
+        let now = Clock.now();
+        let mut count = 0;
+        let mut state = self.lock();
+        while let Some(first) = state.queue.front() {
+            let cost = cost(first.body.len());
+            let size = frame.size() + ITEM_HEAD + first.body.len();
+            let full = count > 0 && size > self.bounds.batch_bytes.min(self.bounds.frame_bytes_max);
+            let late = first.deadline.is_some_and(|deadline| deadline <= now);
+            // Invariant: what is under way never exceeds what the peer allowed.
+            let waits = state.sent - state.consumed + cost > self.bounds.window_bytes;
+            if !late && (full || waits) {
+                break;
+            }
+            let Some(item) = state.queue.pop_front() else {
+                break;
+            };
+            state.queued_bytes -= cost;
+            self.meter.unqueued(cost);
+            if late {
+                state.finish(item.number, Err(Unanswered::Unsent));
+                continue;
+            }
+            if let Some(open) = state.open.get_mut(&item.number) {
+                open.sent = true;
+            }
+            state.sent += cost;
+            let left = item.deadline.map(|deadline| deadline - now);
+            let left = left.unwrap_or(Duration::ZERO);
+            let within = left.saturating_sub(WAY_BACK.min(left / 4));
+            frame.push(item.kind, item.number, within, &item.body);
+            count += 1;
+        }
+        count
+    }
+
+    /// Notes what the peer has dealt with.
+    pub(super) fn settle(&self, consumed: u64) -> Result<(), &'static str> {
+        let mut state = self.lock();
+        if consumed < state.consumed || consumed > state.sent {
+            return Err("it consumed what it was not sent");
+        }
+        let more = consumed > state.consumed;
+        state.consumed = consumed;
+        if more && !state.queue.is_empty() {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Hands an answer to whoever waits for it; nobody may.
+    pub(super) fn answered(&self, number: u64, body: Bytes) {
+        let mut state = self.lock();
+        state.finish(number, Ok(body));
+        if state.phase != Phase::Open && state.open.is_empty() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// The peer takes no more requests: what waits does not leave.
+    pub(super) fn leave(&self) {
+        let mut state = self.lock();
+        if state.phase == Phase::Ended {
+            return;
+        }
+        state.phase = Phase::Leaving;
+        self.refuse_queue(&mut state, "the peer is leaving");
+        self.wake.notify_one();
+    }
+
+    /// This node ends the link once everything is answered.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        if state.phase == Phase::Open {
+            state.phase = Phase::Closing;
+            self.wake.notify_one();
+        }
+    }
+
+    /// The link ended: what waited was not sent, and what was sent has an unknown end.
+    pub(super) fn end(&self, why: &dyn fmt::Display) {
+        let mut state = self.lock();
+        state.phase = Phase::Ended;
+        let why = why.to_string();
+        self.refuse_queue(&mut state, &why);
+        for open in std::mem::take(&mut state.open).into_values() {
+            let lost = Unanswered::Lost(why.as_str().into());
+            // Whoever waited may have left.
+            let _ = open.answer.send(Err(lost));
+        }
+    }
+
+    /// Says what the link is about to do, and whether nothing is left that it must wait for.
+    pub(super) fn phase(&self) -> (Phase, bool) {
+        let state = self.lock();
+        (state.phase, state.queue.is_empty() && state.open.is_empty())
+    }
+
+    /// Returns the requests without an answer, the bytes that wait, and those under way.
+    pub(super) fn depth(&self) -> (usize, u64, u64) {
+        let state = self.lock();
+        let under_way = state.sent - state.consumed;
+        (state.open.len(), state.queued_bytes, under_way)
+    }
+
+    fn refuse_queue(&self, state: &mut State, why: &str) {
+        self.meter.unqueued(state.queued_bytes);
+        state.queued_bytes = 0;
+        for item in std::mem::take(&mut state.queue) {
+            state.finish(item.number, Err(not_linked(why)));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn finish(&mut self, number: u64, end: Result<Bytes, Unanswered>) {
+        if let Some(open) = self.open.remove(&number) {
+            // Whoever waited may have left.
+            let _ = open.answer.send(end);
+        }
+    }
+}
+
+impl Ticket {
+    /// Waits for the answer's bytes, at most until the deadline.
+    pub(super) async fn answer(mut self) -> Result<Bytes, Unanswered> {
+        let deadline = self.deadline;
+        tokio::select! {
+            biased;
+            answer = &mut self.answer => {
+                answer.unwrap_or_else(|_| Err(Unanswered::Lost("the link was dropped".into())))
+            }
+            () = Clock.sleep_until(deadline) => {
+                let state = self.outbox.lock();
+                match state.open.get(&self.number) {
+                    Some(open) if !open.sent => Err(Unanswered::Unsent),
+                    _ => Err(Unanswered::Late),
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut state = self.outbox.lock();
+        state.open.remove(&self.number);
+        if state.phase != Phase::Open && state.open.is_empty() {
+            self.outbox.wake.notify_one();
+        }
+    }
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (open, waiting, under_way) = self.depth();
+        write!(
+            f,
+            "Outbox({open} open, {waiting} bytes wait, {under_way} under way)"
+        )
+    }
+}
+
+fn not_linked(why: &str) -> Unanswered {
+    Unanswered::NotLinked(why.into())
+}
+
+#[cfg(test)]
+mod tests;
