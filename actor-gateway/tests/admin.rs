@@ -1,7 +1,8 @@
 //! The dashboard and its JSON: who may see it, what it says, what it does.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
+use actor_core::store::Sql;
 use axum::{
     Router,
     body::Body,
@@ -10,7 +11,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use crate::kit::{self, Stage, assert_problem, get, post};
+use crate::kit::{self, Stage, Stock, assert_problem, get, post};
 
 async fn status(router: &Router, request: Builder) -> u16 {
     let request = request.body(Body::empty()).expect("a request");
@@ -211,4 +212,80 @@ async fn a_dead_letter_that_is_gone_is_404() {
         letters,
         json!({"count": 0, "dead_letters": [], "next": null})
     );
+}
+
+/// A stored message that nobody can read any more.
+async fn spoil_a_message(stage: &Stage) {
+    let stock = stage.node.client().entity::<Stock>("tea");
+    let hour = Duration::from_secs(3600);
+    stock.restock(1).after(hour).await.expect("stored");
+    let hosting = stage.node.client().hosting().clone();
+    let spoilt = hosting.store().write("spoil", |connection| {
+        Box::pin(async move {
+            let spoil = Sql::same("UPDATE mailbox SET due_at = NULL, args = x'c1'");
+            connection.execute(&spoil, Vec::new()).await
+        })
+    });
+    assert_eq!(spoilt.await.expect("the store answers"), 1);
+    hosting.poll(0).await.expect("the store answers");
+}
+
+async fn letters(router: &Router) -> Vec<Value> {
+    let (_, listed) = get(router, "/admin/api/dead-letters").await;
+    listed["dead_letters"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default()
+}
+
+/// Waits for the only dead letter; returns it.
+async fn only_letter(router: &Router, but: i64) -> Value {
+    let found = async {
+        loop {
+            match letters(router).await.as_slice() {
+                [letter] if letter["seq"] != but => return letter.clone(),
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    };
+    kit::soon("a dead letter", found).await
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_listed_replayed_and_discarded() {
+    let stage = Stage::new().await;
+    let router = stage.router();
+    spoil_a_message(&stage).await;
+
+    let letter = only_letter(&router, 0).await;
+    let seq = letter["seq"].as_i64().expect("a number");
+    let replay = post(
+        &router,
+        &format!("/admin/api/dead-letters/{seq}/replay"),
+        "",
+    )
+    .await;
+    let again = only_letter(&router, seq).await;
+    let seq = again["seq"].as_i64().expect("a number");
+    let discard = post(
+        &router,
+        &format!("/admin/api/dead-letters/{seq}/discard"),
+        "",
+    )
+    .await;
+
+    assert_eq!(
+        (&letter["kind"], &letter["id"]),
+        (&json!("stock"), &json!("tea"))
+    );
+    assert_eq!(
+        (&letter["method"], &letter["args"]),
+        (&json!("restock"), &json!("1 unreadable bytes"))
+    );
+    assert_eq!((replay.0, discard.0), (StatusCode::OK, StatusCode::OK));
+    assert_eq!(
+        again["error"], letter["error"],
+        "it is as unreadable as before"
+    );
+    assert!(letters(&router).await.is_empty());
 }

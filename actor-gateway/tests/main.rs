@@ -1,6 +1,7 @@
 //! The gateway seen from outside: each module one surface.
 
 mod admin;
+mod bytes;
 mod codecs;
 mod errors;
 mod kit;

@@ -55,6 +55,7 @@ async fn commit(bed: &Bed, place: &Place, writes: Vec<Write>) {
     assert!(verdict.is_committed(), "{verdict:?}");
 }
 
+// MSG-3, MSG-4, MSG-5: as many as asked for, of the shards or the entity asked for
 #[tokio::test]
 async fn messages_are_read_in_order_and_in_pages() -> Result<()> {
     for_each_backend(async |backend| {

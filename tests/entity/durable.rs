@@ -144,7 +144,7 @@ async fn a_key_used_with_other_arguments_is_an_error() {
     assert_eq!(account.balance().await, Ok(1));
 }
 
-// MSG-8: long keys are deduplicated as short ones are
+// MSG-8, MSG-9 in our semantics: long keys are deduplicated as short ones are
 #[tokio::test]
 async fn long_keys_and_concurrent_repeats_count_once() {
     let folder = TempDir::new().expect("a folder");
@@ -242,7 +242,7 @@ async fn a_durable_cast_is_stored_and_runs_once() {
     );
 }
 
-// MSG-16, MSG-2: in order, once, after a restart
+// MSG-16, MSG-2, MSG-6: in order, once, after a restart
 #[tokio::test]
 async fn stored_messages_survive_a_crash_and_keep_their_order() {
     let folder = TempDir::new().expect("a folder");

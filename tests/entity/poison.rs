@@ -10,7 +10,10 @@ use actor_core::{
         dead_letters::{self, DeadLetter},
     },
 };
-use actor_tests::hosting::{client, host_with, url};
+use actor_tests::{
+    Deadline,
+    hosting::{client, host_with, url},
+};
 use tempfile::TempDir;
 
 use super::kinds::{Account, SOON};
@@ -47,17 +50,18 @@ async fn dead(store: &Store) -> Vec<DeadLetter> {
 
 /// Waits until as many messages were given up.
 async fn given_up(store: &Store, wanted: usize) -> Vec<DeadLetter> {
-    let waiting = async {
-        loop {
-            let dead = dead(store).await;
-            if dead.len() >= wanted {
-                return dead;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    let waited = tokio::time::timeout(SOON, waiting).await;
-    waited.expect("they are given up soon")
+    let found = Deadline::after(SOON).poll("dead letters", async || {
+        Some(dead(store).await).filter(|dead| dead.len() >= wanted)
+    });
+    found.await.expect("they are given up soon")
+}
+
+/// Waits until a count is as wanted.
+async fn counted(store: &Store, sql: &'static str, wanted: i64) {
+    let found = Deadline::after(SOON).poll(sql, async || {
+        (count(store, sql).await == wanted).then_some(())
+    });
+    found.await.expect("the count is as wanted soon");
 }
 
 #[tokio::test]
@@ -67,13 +71,9 @@ async fn poison_is_given_up_over_restarts_and_can_be_replayed_or_discarded() {
     let account = client.entity::<Account>("a");
     account.fail().cast().await.expect("stored");
     account.deposit(5).cast().await.expect("stored");
-    let failed = async {
-        while count(hosting.store(), "SELECT MAX(attempts) FROM mailbox").await == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    let failed = tokio::time::timeout(SOON, failed).await;
-    failed.expect("the first attempt is counted");
+    let store = hosting.store();
+    let failed = "SELECT COUNT(*) FROM mailbox WHERE attempts > 0";
+    counted(store, failed, 1).await;
     hosting.stop().await;
     // The pauses between ten attempts take half a minute: the ninth is as good as the first.
     let poison =
@@ -115,12 +115,7 @@ async fn poison_is_given_up_over_restarts_and_can_be_replayed_or_discarded() {
         client.entity::<Account>("a").balance().timeout(SOON).await,
         Ok(5)
     );
-    let emptied = async {
-        while count(store, "SELECT COUNT(*) FROM mailbox").await > 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(SOON, emptied).await.expect("it runs");
+    counted(store, "SELECT COUNT(*) FROM mailbox", 0).await;
     assert!(dead(store).await.is_empty());
 }
 

@@ -8,6 +8,7 @@ use actor_core::{
     store::{Sql, Store, Value},
 };
 use actor_tests::{
+    Deadline,
     fault::FaultExecutor,
     hosting::{client, host_with, url},
 };
@@ -108,13 +109,11 @@ async fn rows_behind_more_waiting_ones_than_a_read_takes_are_found() {
     let gate = Gate::default();
     let (hosting, _, executor) = life(folder.path(), &gate).await;
     gate.entered().await;
-    let found = async {
+    let found = Deadline::after(SOON).poll("the last row", async || {
         let left = "SELECT COUNT(*) FROM mailbox WHERE entity = 'last'";
-        while count(hosting.store(), left).await > 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    let found = tokio::time::timeout(SOON, found).await;
+        (count(hosting.store(), left).await == 0).then_some(())
+    });
+    let found = found.await;
 
     found.expect("the row behind all others is found");
     let held = count(hosting.store(), "SELECT COUNT(*) FROM mailbox").await;

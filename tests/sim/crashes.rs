@@ -37,6 +37,7 @@ async fn ten_additions_with(sim: &Sim, fault: Option<Fault>) -> u64 {
     calls
 }
 
+// MSG-14 in our semantics: who is answered, is answered after the commit
 /// Each seed puts the crash at another store call: before it and after it in turns.
 #[sim::test(host(Counter), seeds = 48)]
 async fn a_durable_count_survives_a_crash_at_every_store_call(sim: Sim) {

@@ -124,6 +124,24 @@ async fn a_message_that_always_panics_is_given_up_and_those_behind_it_go_on(sim:
 }
 
 #[sim::test(host(Inbox), seeds = 8)]
+async fn a_message_that_fails_for_a_while_is_not_overtaken(sim: Sim) {
+    let poison = Poison::default();
+    sim.provide(poison.clone());
+    let inbox = sim.entity::<Inbox>("a");
+    inbox.swallow("first".into()).cast().await.expect("stored");
+    inbox.note("second".into()).cast().await.expect("stored");
+    sim.advance(Duration::from_secs(2)).await;
+    let failed = poison.tries("first");
+
+    poison.cured.store(true, Ordering::SeqCst);
+    sim.advance(MINUTE).await;
+
+    assert!((2..10).contains(&failed), "{failed}");
+    assert_eq!(notes(&sim, "a").await, ["first", "second"]);
+    assert!(dead(&sim).await.is_empty());
+}
+
+#[sim::test(host(Inbox), seeds = 8)]
 async fn attempts_are_counted_across_crashes(sim: Sim) {
     let poison = Poison::default();
     sim.provide(poison.clone());

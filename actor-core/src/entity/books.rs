@@ -153,12 +153,13 @@ impl<K: Handlers> Inner<K> {
     pub(crate) fn loaded(&mut self, rows: Vec<(Delivery<K>, i64)>, more: bool) {
         let first = std::mem::take(&mut self.books.stale);
         self.books.rows_behind = false;
-        // What was stored before this activation is older than the calls that woke it.
-        let calls = if first {
-            std::mem::take(&mut self.queue)
-        } else {
-            VecDeque::new()
-        };
+        // What was stored before this activation is older than the calls that woke it, and a row
+        // that was put back is older than those read now.
+        let mut calls = VecDeque::new();
+        if first {
+            let waiting = std::mem::take(&mut self.queue).into_iter();
+            (self.queue, calls) = waiting.partition(|delivery| delivery.row().is_some());
+        }
         let mut redo = std::mem::take(&mut self.books.redo);
         redo.sort_by_key(|delivery| delivery.number);
         for delivery in redo.into_iter().rev() {
