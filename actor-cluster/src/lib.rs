@@ -12,6 +12,7 @@ pub mod docs;
 
 pub mod membership;
 pub mod node;
+mod routing;
 pub mod shard;
 pub mod transport;
 

@@ -14,12 +14,14 @@
 
 pub mod config;
 pub mod error;
+mod linked;
 mod logging;
 pub(crate) mod start;
 
 use std::{
     any::Any,
     sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use actor_core::{
@@ -39,12 +41,20 @@ use tokio::{
     task::JoinHandle,
 };
 
+use self::linked::Met;
 use self::start::{Environment, Parts};
 pub use self::{
     config::{HasSettings, LogFormat, Secret, SettingError, Settings, parse_or_exit},
     error::{StartError, StartErrorKind},
 };
-use crate::membership::{Loss, task::Member};
+use crate::{
+    membership::{Loss, task::Member},
+    routing::Peers,
+    transport::Note,
+};
+
+/// How long peers may take to let go of the links of a node that left.
+const LINKS_CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// A running node. Cheap to clone; it runs until [`Node::shutdown`].
 #[derive(Clone, Debug)]
@@ -64,6 +74,7 @@ struct Inner {
     phase: watch::Sender<Phase>,
     /// Its part in a cluster; `None` for a node that is alone.
     member: OnceLock<Member>,
+    links: Mutex<Option<Met>>,
     left: OnceCell<Stopped>,
 }
 
@@ -215,6 +226,16 @@ impl Node {
         if !lost && let Err(error) = self.leave().await {
             tracing::warn!(%error, "the node could not say that it left");
         }
+        let links = self
+            .inner
+            .links
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(met) = links {
+            met.peers.tell_all(&Note::Released);
+            met.close(LINKS_CLOSE_WITHIN).await;
+        }
         if let Some(store) = &self.inner.store
             && let Err(error) = store.close().await
         {
@@ -230,6 +251,13 @@ impl Node {
         self.inner.phase.send_replace(Phase::Stopped);
         tracing::info!(node = %self.name(), unfinished, "the node stopped");
         Stopped { unfinished }
+    }
+
+    /// Returns the way to the other nodes, if it has links.
+    pub(crate) fn peers(&self) -> Option<Arc<Peers>> {
+        let links = self.inner.links.lock();
+        let links = links.unwrap_or_else(PoisonError::into_inner);
+        links.as_ref().map(|met| met.peers.clone())
     }
 
     async fn say_draining(&self) -> Result<(), actor_core::store::StoreError> {

@@ -17,7 +17,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -101,6 +101,11 @@ pub trait Hosted: Send + Sync {
     /// # Errors
     /// When it stays in the store for now.
     fn deliver(self: Arc<Self>, hosting: &Arc<Hosting>, row: &MailboxRow) -> Result<(), Refusal>;
+    /// A message was stored for the entity: it is read from the store in its place.
+    ///
+    /// # Errors
+    /// When there is no room for its activation.
+    fn ring(self: Arc<Self>, hosting: &Arc<Hosting>, id: &EntityId) -> Result<(), Refusal>;
     /// Returns the activations in the order of their ids.
     fn targets(&self) -> Vec<Target>;
     /// Says whether the row is in memory.
@@ -154,8 +159,10 @@ pub struct Hosting {
     held: AtomicBool,
     /// Rows that stayed in SQL may fit now.
     room: tokio::sync::Notify,
-    /// Rows up to this one were found after an unclean end of the former life.
-    suspect_up_to: i64,
+    /// A timer was stored by a peer.
+    sooner: tokio::sync::Notify,
+    /// By shard: rows up to this one were found after an unclean end of their former owner.
+    suspects: Box<[AtomicI64]>,
     tasks: Mutex<tokio::task::JoinSet<()>>,
     router: Option<Arc<dyn Router>>,
     probe: Option<Arc<dyn Probe>>,
@@ -408,9 +415,17 @@ impl Hosting {
         &self.root
     }
 
-    /// Says whether rows up to `seq` may have killed the node's former life.
-    pub fn is_suspect(&self, seq: i64) -> bool {
-        seq <= self.suspect_up_to
+    /// Notes that what waits in `shard` up to the row `seq` may have killed its former owner.
+    pub fn suspect(&self, shard: ShardId, seq: i64) {
+        if let Some(up_to) = self.suspects.get(shard.0 as usize) {
+            up_to.fetch_max(seq, Ordering::Relaxed);
+        }
+    }
+
+    /// Says whether the row may have killed the former owner of its shard.
+    pub fn is_suspect(&self, shard: ShardId, seq: i64) -> bool {
+        let up_to = self.suspects.get(shard.0 as usize);
+        up_to.is_some_and(|up_to| seq <= up_to.load(Ordering::Relaxed))
     }
 }
 

@@ -3,7 +3,7 @@
 //! Not here: how they travel. actor-cluster provides the router; a node without one reaches its own
 //! shards only.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     client::Invocation,
@@ -11,9 +11,10 @@ use crate::{
     context::RequestContext,
     error::Refusal,
     hosting::{Answer, Role},
+    id::EntityId,
     mailbox::Effect,
     store::BoxFuture,
-    topic::Position,
+    topic::{Position, TopicEvent},
 };
 
 /// A call on its way to another node.
@@ -37,6 +38,18 @@ pub trait Router: fmt::Debug + Send + Sync {
 
     /// Stores a message or an event where the target lives.
     fn commit(&self, effect: Effect) -> BoxFuture<'static, Result<Position, Refusal>>;
+
+    /// Tells the target's owner that a message for it was stored that may run in `due_in`. May do
+    /// nothing: the owner looks for itself every few seconds.
+    fn wake(&self, kind: &str, id: &EntityId, due_in: Duration) {
+        let _ = (kind, id, due_in);
+    }
+
+    /// Tells the other nodes' listeners of an event that is stored. May do nothing: listeners then
+    /// miss it until they ask for what they missed.
+    fn announce(&self, event: &TopicEvent) {
+        let _ = event;
+    }
 }
 
 /// Is told when work passes a point where a crash would be interesting. The simulator stops nodes

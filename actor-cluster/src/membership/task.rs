@@ -10,7 +10,7 @@ use actor_core::{
     hosting::Hosting,
     id::{Incarnation, NodeId, ShardId},
     store::{
-        StoreError, StoreErrorKind,
+        StoreError, StoreErrorKind, mailbox,
         nodes::{self, NodeRow, NodeState},
         ownership::{self, ShardRow, Taken},
     },
@@ -18,7 +18,12 @@ use actor_core::{
 use tokio::sync::watch;
 
 use super::{Action, Event, Lease, Terms, step};
-use crate::{node::Phase, shard::placement};
+use crate::{
+    node::Phase,
+    routing::Peers,
+    shard::placement,
+    transport::{Note, Peer, PeerId},
+};
 
 /// How long an activation that was cut off may take to be gone.
 const CUT_OFF_WITHIN: Duration = Duration::from_secs(1);
@@ -32,6 +37,8 @@ pub(crate) struct Member {
     pub(crate) hosting: Arc<Hosting>,
     pub(crate) terms: Terms,
     pub(crate) phase: watch::Sender<Phase>,
+    /// The way to the others; `None` in a simulation and for a node without links.
+    pub(crate) peers: Option<Arc<Peers>>,
 }
 
 /// What the database says about who is there and who owns what.
@@ -100,7 +107,12 @@ impl Member {
     pub(crate) async fn keep_balance(self) {
         loop {
             let pause = self.hosting.rng().jitter(self.terms.balance_every(), 20);
-            Clock.sleep(pause).await;
+            // Both arms only wait.
+            tokio::select! {
+                biased;
+                () = self.called() => {}
+                () = Clock.sleep(pause) => {}
+            }
             if *self.phase.borrow() != Phase::Ready {
                 return;
             }
@@ -114,6 +126,7 @@ impl Member {
     pub(crate) async fn balance(&self) -> Result<(), StoreError> {
         let map = self.read_map().await?;
         let live = live(&map.nodes);
+        self.publish(&map, &live);
         let rows: Vec<_> = map.shards.iter().map(|row| row.owner.clone()).collect();
         let mut won = self.reconcile(&map.shards);
         let mut moves = placement::moves(self.node(), &live, &rows);
@@ -125,6 +138,46 @@ impl Member {
         moves.give_up.truncate(self.terms.moves_max());
         let within = self.terms.handoff_within();
         self.give_up(moves.give_up, within).await
+    }
+
+    /// Waits until a peer says that there are shards to take.
+    async fn called(&self) {
+        match &self.peers {
+            Some(peers) => peers.desk.balance.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Lets calls find what was read, and keeps links to those who are there.
+    fn publish(&self, map: &Map, live: &BTreeMap<NodeId, Incarnation>) {
+        let Some(peers) = &self.peers else { return };
+        let peer = |row: &NodeRow| Peer {
+            id: PeerId {
+                node: row.node.clone(),
+                incarnation: row.incarnation,
+            },
+            address: row.address.as_str().into(),
+        };
+        // A node that drains is asked until it is gone.
+        let holds = |row: &&NodeRow| !row.lease_left.is_zero() && !row.address.is_empty();
+        let there: Vec<_> = map.nodes.iter().filter(holds).map(peer).collect();
+        for former in peers.map.peers().iter() {
+            if !there.contains(former) {
+                peers.links.forget(&former.id);
+            }
+        }
+        for peer in there.iter().filter(|peer| peer.id != peers.me) {
+            peers.links.connect(peer.clone());
+        }
+        let rows = map.shards.iter().map(|row| {
+            let owner = row.owner.as_ref().map(|(node, incarnation)| PeerId {
+                node: node.clone(),
+                incarnation: *incarnation,
+            });
+            (row.shard, row.epoch, owner)
+        });
+        peers.map.replace(&rows.collect::<Vec<_>>(), there);
+        metrics::gauge!("actor_nodes").set(live.len() as f64);
     }
 
     /// Gives every shard to whoever else is there; what runs may go on for `within`.
@@ -202,7 +255,11 @@ impl Member {
         let released = self.hosting.store().write("release shards", move |c| {
             Box::pin(async move { ownership::release(c, &shards, &node, life).await })
         });
-        released.await.map(drop)
+        released.await?;
+        if let Some(peers) = &self.peers {
+            peers.tell_all(&Note::Released);
+        }
+        Ok(())
     }
 
     async fn take(&self, free: Vec<ShardId>) -> Result<bool, StoreError> {
@@ -221,8 +278,24 @@ impl Member {
                 taken => break taken?,
             }
         };
+        let orphans: Vec<_> = taken.iter().filter(|taken| !taken.released).collect();
+        if !orphans.is_empty() {
+            // What waits there may be what killed its owner (architecture D7).
+            let last = self.hosting.store().read("last message", |c| {
+                Box::pin(async move { mailbox::last_seq(c).await })
+            });
+            let last = last.await?;
+            for taken in orphans {
+                self.hosting.suspect(taken.shard, last);
+            }
+        }
         for taken in &taken {
             self.hosting.shards().grant(taken.shard, taken.epoch);
+        }
+        if let (Some(peers), false) = (&self.peers, taken.is_empty()) {
+            let shards: Vec<_> = taken.iter().map(|it| (it.shard, it.epoch)).collect();
+            peers.map.learn(&peers.me, &shards);
+            peers.tell_all(&Note::Took(shards));
         }
         Ok(!taken.is_empty())
     }

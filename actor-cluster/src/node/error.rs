@@ -8,7 +8,7 @@ use actor_core::{
     store::{StoreError, StoreErrorKind, lock::LockError},
 };
 
-use super::config::SettingError;
+use super::config::{SettingError, Settings};
 
 /// Why a node did not start, in one line.
 #[derive(Debug)]
@@ -50,6 +50,18 @@ impl StartError {
     /// Prints the line to standard error and ends the program.
     pub fn exit(&self) -> ! {
         super::config::exit(self, self.exit_code())
+    }
+
+    pub(super) fn links(settings: &Settings, error: &(dyn std::error::Error + 'static)) -> Self {
+        let message = format!(
+            "ACTOR_CLUSTER_LISTEN is {}: {error}",
+            settings.cluster_listen
+        );
+        Self {
+            kind: StartErrorKind::Setting,
+            message: message.into(),
+            source: None,
+        }
     }
 
     pub(super) fn name_taken(name: &NodeId) -> Self {

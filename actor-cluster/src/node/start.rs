@@ -27,7 +27,11 @@ use actor_core::{
 use tokio::sync::{OnceCell, watch};
 
 use super::{Inner, Node, Phase, Settings, StartError};
-use crate::membership::{Terms, task::Member};
+use crate::{
+    membership::{Terms, task::Member},
+    node::linked::{Linked, Sought},
+    routing::LinkRouter,
+};
 
 /// How often a node that waits for its peers looks for them.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -104,10 +108,14 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
         _ => environment.life,
     };
     let alone = life == Life::Alone;
+    let mut links = None;
     if ours && !alone {
-        outlive(&store, &name, settings.lease_ttl).await?;
+        // The port comes before the lease and goes after it, so that nobody else answers there.
+        links = Linked::bind(&settings, &name, &environment.rng).await?;
+        outlive(&store, &name, settings.lease_ttl, links.as_ref()).await?;
     }
-    let registration = register(&store, &settings, &name, alone).await?;
+    let address = links.as_ref().map_or("", |links| links.address.as_str());
+    let registration = register(&store, &settings, &name, address, alone).await?;
     let shards = Shards::new(settings.shards, name, registration.incarnation);
     let terms = Terms {
         ttl: settings.lease_ttl,
@@ -120,15 +128,22 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
     for taken in &registration.taken {
         shards.grant(taken.shard, taken.epoch);
     }
+    let linked = links.map(|links| links.meet(&shards, &environment.rng));
     let mut config = HostingConfig::new(registry, store.clone(), Arc::new(shards));
     config.resources = resources;
     config.rng = environment.rng;
     config.former_life_unclean = registration.unclean;
-    config.router = environment.router;
+    config.router = match &linked {
+        Some(linked) => Some(Arc::new(LinkRouter(linked.peers.clone()))),
+        None => environment.router,
+    };
     config.probe = environment.probe;
     config.residents_max = residents_max.unwrap_or(config.residents_max);
     config.resident_bytes_max = resident_bytes_max.unwrap_or(config.resident_bytes_max);
     let hosting = Hosting::start(config).await?;
+    if let Some(linked) = &linked {
+        linked.open(&hosting);
+    }
     let (phase, _) = watch::channel(Phase::Ready);
     let inner = Inner {
         settings,
@@ -136,6 +151,7 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
         lock: Mutex::new(lock),
         tasks: Mutex::default(),
         member: OnceLock::new(),
+        links: Mutex::new(linked),
         left: OnceCell::new(),
         phase,
         hosting,
@@ -160,6 +176,7 @@ async fn join(node: &Node, terms: Terms, expected: usize, sent: Instant) -> Resu
         hosting,
         terms,
         phase,
+        peers: node.peers(),
     };
     node.own(tokio::spawn(member.clone().keep_lease(sent)));
     // Whoever comes first would take everything, only to give it away again.
@@ -218,23 +235,36 @@ fn database_file(url: &str) -> Option<PathBuf> {
 
 /// Waits until no earlier life of this node can hold a lease any more.
 ///
-/// It may be frozen, not dead: until its lease has run out it may still answer calls.
+/// It may be frozen, not dead: until its lease has run out it may still answer calls. If somebody
+/// else, or nobody, answers where it listened, it is gone (architecture D1).
 ///
 /// # Errors
 /// `Held` when the lease is renewed meanwhile: another process has this name.
-async fn outlive(store: &Store, name: &NodeId, ttl: Duration) -> Result<(), StartError> {
+async fn outlive(
+    store: &Store,
+    name: &NodeId,
+    ttl: Duration,
+    links: Option<&Linked>,
+) -> Result<(), StartError> {
     let mut before = None;
     loop {
         let rows = store.read("former life", move |c| Box::pin(nodes::list(c, ttl)));
         let rows = rows.await?;
         let ended = |row: &NodeRow| matches!(row.state, NodeState::Left | NodeState::Dead);
         let former = rows.iter().find(|row| row.node == *name && !ended(row));
-        let Some(left) = former
-            .map(|row| row.lease_left)
-            .filter(|left| !left.is_zero())
-        else {
+        let Some(former) = former.filter(|row| !row.lease_left.is_zero()) else {
             return Ok(());
         };
+        if before.is_none()
+            && let Some(links) = links
+        {
+            match links.seek(former).await {
+                Sought::Gone => return Ok(()),
+                Sought::Lives => return Err(StartError::name_taken(name)),
+                Sought::Silent => {}
+            }
+        }
+        let left = former.lease_left;
         match before {
             Some(before) if left > before => return Err(StartError::name_taken(name)),
             Some(_) => {}
@@ -250,9 +280,11 @@ async fn register(
     store: &Store,
     settings: &Settings,
     name: &NodeId,
+    address: &str,
     alone: bool,
 ) -> Result<Registration, StoreError> {
     let (name, ttl, count) = (name.clone(), settings.lease_ttl, settings.shards);
+    let address = address.to_owned();
     let sent = Clock.now();
     let registered = store.write_lease("register", move |c| {
         Box::pin(async move {
@@ -266,7 +298,7 @@ async fn register(
                     nodes::tombstone(c, &row.node, row.incarnation).await?;
                 }
             }
-            let incarnation = nodes::register(c, &name, "", ttl).await?;
+            let incarnation = nodes::register(c, &name, &address, ttl).await?;
             ownership::ensure(c, count).await?;
             let taken = if alone {
                 let all: Vec<_> = (0..count).map(ShardId).collect();

@@ -81,6 +81,10 @@ pub enum Note {
     },
     /// An event was announced on a topic that somebody listens to at your node.
     Event(TopicEvent),
+    /// I own these shards now, under these epochs.
+    Took(Vec<(ShardId, Epoch)>),
+    /// I gave shards up, or leave: look who should have them.
+    Released,
 }
 
 impl Request {

@@ -125,6 +125,8 @@ enum NoteForm<T, B> {
         name: T,
         body: B,
     },
+    Took(Vec<(u32, u64)>),
+    Released,
 }
 
 pub(super) fn encode_request(request: &Request) -> Vec<u8> {
@@ -206,6 +208,11 @@ pub(super) fn encode_note(note: &Note) -> Vec<u8> {
             name: &event.name,
             body: &event.data,
         },
+        Note::Took(shards) => {
+            let pairs = shards.iter().map(|(shard, epoch)| (shard.0, epoch.0));
+            NoteForm::Took(pairs.collect())
+        }
+        Note::Released => NoteForm::Released,
     };
     encode_row(&form)
 }
@@ -235,6 +242,15 @@ pub(super) fn decode_note(bytes: &[u8]) -> Result<Note, CodecError> {
             name,
             data: body.into(),
         }),
+        NoteForm::Took(pairs) => {
+            let shards = pairs.into_iter();
+            Note::Took(
+                shards
+                    .map(|(shard, epoch)| (ShardId(shard), Epoch(epoch)))
+                    .collect(),
+            )
+        }
+        NoteForm::Released => Note::Released,
     })
 }
 

@@ -318,6 +318,11 @@ impl<K: Handlers> Hosted for Directory<K> {
         }
     }
 
+    fn ring(self: Arc<Self>, hosting: &Arc<Hosting>, id: &EntityId) -> Result<(), Refusal> {
+        self.slot(hosting, id)?.ring();
+        Ok(())
+    }
+
     fn targets(&self) -> Vec<Target> {
         let target = |slot: Shared<K>| Target {
             shard: slot.shard,

@@ -282,7 +282,7 @@ pub(super) fn from_row<K: Handlers>(
         seq: row.seq,
         message: message.message,
         attempts: row.attempts,
-        suspect: hosting.is_suspect(row.seq),
+        suspect: hosting.is_suspect(hosting.shard_of(K::KIND, message.id.as_str()), row.seq),
         timer: row.timer,
         expired: row.expired,
     });

@@ -248,6 +248,13 @@ impl<K: Handlers> Slot<K> {
         Some(if inner.is_idle() { inner.touched } else { now })
     }
 
+    /// Notes that the store has messages which are not in memory.
+    pub(crate) fn ring(&self) {
+        let mut inner = self.lock();
+        inner.books.rows_behind = true;
+        inner.poke();
+    }
+
     /// Lets the activation end when it has run what is in memory.
     pub(crate) fn retire(&self) {
         let mut inner = self.lock();

@@ -181,6 +181,10 @@ impl Hosting {
 
     /// Hands a stored message on: to its activation if it is due, to the timers if it soon will be.
     pub fn accept_row(self: &Arc<Self>, row: MailboxRow) {
+        let message = &row.message;
+        if let Some(router) = self.route(&message.kind, message.id.as_str()) {
+            return router.wake(&message.kind, &message.id, row.due_in);
+        }
         if row.due_in > HORIZON {
             return; // The refill brings it when its time is near.
         }
@@ -209,6 +213,23 @@ impl Hosting {
     fn serves(&self, row: &MailboxRow) -> bool {
         let shard = self.shard_of(&row.message.kind, row.message.id.as_str());
         self.shards.serves(shard)
+    }
+
+    /// A peer stored a message for an entity of this node: it is read in its place, or, if it is due
+    /// later, with the timers. Wakes nobody if the shard is not this node's.
+    pub fn ring(self: &Arc<Self>, kind: &str, id: &EntityId, due_in: Duration) {
+        if due_in > HORIZON || self.admits(self.shard_of(kind, id.as_str())).is_err() {
+            return;
+        }
+        if !due_in.is_zero() {
+            return self.sooner.notify_one();
+        }
+        if let Some(hosted) = self.kinds.get(kind)
+            && hosted.clone().ring(self, id).is_err()
+        {
+            // No room: it stays in SQL until an activation becomes idle.
+            self.held.store(true, Ordering::Relaxed);
+        }
     }
 
     /// An activation became idle: rows that found no room are tried again.
@@ -358,7 +379,12 @@ impl Hosting {
             if let Err(error) = self.refill().await {
                 tracing::warn!(%error, "timers could not be read");
             }
-            self.clock.sleep(REFILL_EVERY).await;
+            tokio::select! {
+                biased;
+                // Both only wait; a timer that is announced meanwhile is found by the next look.
+                () = self.sooner.notified() => {}
+                () = self.clock.sleep(REFILL_EVERY) => {}
+            }
         }
     }
 

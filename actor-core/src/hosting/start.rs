@@ -6,7 +6,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -152,16 +152,24 @@ impl Hosting {
             draining: AtomicBool::new(false),
             held: AtomicBool::new(false),
             room: tokio::sync::Notify::new(),
-            suspect_up_to,
+            sooner: tokio::sync::Notify::new(),
+            suspects: (0..config.shards.count())
+                .map(|_| AtomicI64::new(suspect_up_to))
+                .collect(),
             tasks: Mutex::default(),
             router: config.router,
             probe: config.probe,
             store: config.store.clone(),
             rng: config.rng.clone(),
         });
+        let router = hosting.router.clone();
         let announce = move |announced: Vec<Announced>| {
             for event in announced {
-                topics.announce(&Arc::new(event.into()));
+                let event: Arc<TopicEvent> = Arc::new(event.into());
+                topics.announce(&event);
+                if let Some(router) = &router {
+                    router.announce(&event);
+                }
             }
         };
         let lanes = Lanes::start(LaneConfig::new(

@@ -124,7 +124,9 @@ impl Activation {
     /// Counts a run that may have killed its node, before it runs again; says whether it may.
     async fn may_run(&mut self, ledger: &Arc<Ledger>) -> bool {
         let row = self.loaded.as_ref().and_then(|loaded| loaded.row);
-        let Some(row) = row.filter(|row| !self.counted && self.hosting.is_suspect(row.seq)) else {
+        let shard = self.slot.shard;
+        let suspect = |seq| !self.counted && self.hosting.is_suspect(shard, seq);
+        let Some(row) = row.filter(|row| suspect(row.seq)) else {
             return true;
         };
         if row.attempts >= ATTEMPTS_MAX {

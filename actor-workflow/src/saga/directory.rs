@@ -338,14 +338,18 @@ impl Hosted for Sagas {
         Box::pin(self.invoke_here(client, invocation))
     }
 
-    fn deliver(self: Arc<Self>, hosting: &Arc<Hosting>, row: &MailboxRow) -> Result<(), Refusal> {
+    fn ring(self: Arc<Self>, hosting: &Arc<Hosting>, id: &EntityId) -> Result<(), Refusal> {
         loop {
-            let slot = self.slot(hosting, &row.message.id)?;
+            let slot = self.slot(hosting, id)?;
             if slot.ring() {
                 return Ok(());
             }
             self.forget(&slot);
         }
+    }
+
+    fn deliver(self: Arc<Self>, hosting: &Arc<Hosting>, row: &MailboxRow) -> Result<(), Refusal> {
+        self.ring(hosting, &row.message.id)
     }
 
     fn targets(&self) -> Vec<Target> {

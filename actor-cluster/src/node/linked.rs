@@ -1,0 +1,118 @@
+//! A node's links over its life: bound before it is registered, opened when it can serve, closed
+//! after it left.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use actor_core::{clock::Rng, hosting::Hosting, id::NodeId, shards::Shards, store::nodes::NodeRow};
+
+use super::{Settings, StartError};
+use crate::{
+    routing::{
+        Peers,
+        inbound::{Arrivals, Desk},
+    },
+    transport::{DialFailure, LinkConfig, Links, Peer, PeerId, Transport as _},
+};
+
+/// Links that have their port but serve nobody yet.
+pub(super) struct Linked {
+    links: Arc<Links>,
+    /// What peers dial.
+    pub(super) address: String,
+}
+
+/// Links of a registered node.
+pub(super) struct Met {
+    links: Arc<Links>,
+    pub(super) peers: Arc<Peers>,
+}
+
+/// What is where a former life of this node listened.
+pub(super) enum Sought {
+    /// That life is no more.
+    Gone,
+    /// It answered.
+    Lives,
+    /// Nobody knows.
+    Silent,
+}
+
+impl Linked {
+    /// Takes the port; `None` if the settings name no secret.
+    pub(super) async fn bind(
+        settings: &Settings,
+        name: &NodeId,
+        rng: &Rng,
+    ) -> Result<Option<Self>, StartError> {
+        let config = LinkConfig::from_settings(settings)
+            .map_err(|error| StartError::links(settings, &error))?;
+        let Some(config) = config else {
+            return Ok(None);
+        };
+        let rng = Rng::seeded(rng.bits());
+        let bound = Links::bind(config, name.clone(), settings.cluster_listen, rng).await;
+        let links = bound.map_err(|error| StartError::links(settings, &error))?;
+        let listening = links.local_address().to_string();
+        Ok(Some(Self {
+            links: Arc::new(links),
+            address: settings.cluster_advertise.clone().unwrap_or(listening),
+        }))
+    }
+
+    /// Looks for a former life of this node where it listened.
+    pub(super) async fn seek(&self, former: &NodeRow) -> Sought {
+        if former.address.is_empty() {
+            return Sought::Silent;
+        }
+        let id = PeerId {
+            node: former.node.clone(),
+            incarnation: former.incarnation,
+        };
+        let peer = Peer {
+            id: id.clone(),
+            address: former.address.as_str().into(),
+        };
+        match self.links.probe(peer).await {
+            Ok(answered) if answered == id => Sought::Lives,
+            Ok(_) | Err(DialFailure::Refused | DialFailure::Other(_)) => Sought::Gone,
+            Err(_) => Sought::Silent,
+        }
+    }
+
+    /// Makes what reaches the others, now that this life has its number.
+    pub(super) fn meet(self, shards: &Shards, rng: &Rng) -> Met {
+        let me = PeerId {
+            node: shards.node().clone(),
+            incarnation: shards.incarnation(),
+        };
+        let rng = Rng::seeded(rng.bits());
+        let desk = Arc::new(Desk::default());
+        let peers = Peers::new(me, shards.count(), self.links.clone(), desk, rng);
+        Met {
+            links: self.links,
+            peers: Arc::new(peers),
+        }
+    }
+}
+
+impl Met {
+    /// Lets peers in.
+    pub(super) fn open(&self, hosting: &Arc<Hosting>) {
+        let desk = &self.peers.desk;
+        desk.staff(hosting, &self.peers);
+        let incarnation = self.peers.me.incarnation;
+        self.links
+            .open(incarnation, Arc::new(Arrivals(desk.clone())));
+    }
+
+    /// Ends all links; the port is free when everybody has let go of them.
+    pub(super) async fn close(&self, within: Duration) {
+        self.links.close(within).await;
+    }
+}
+
+impl fmt::Debug for Met {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Met({:?})", self.peers)
+    }
+}

@@ -1,0 +1,231 @@
+//! How calls and stored messages find the owner of their target's shard, over node links.
+//!
+//! Route by the map, execute by the lease, look again on `NotOwner`: callers wait instead of
+//! failing (architecture D4). What may have been begun is sent again only if its target remembers
+//! it (D19). Not here: bytes and links (`transport`), and who should own what (`shard`).
+
+pub(crate) mod inbound;
+pub(crate) mod map;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use actor_core::{
+    clock::{Clock, Instant, Rng},
+    error::Refusal,
+    hosting::{self, Role},
+    id::{CallIds, EntityId, ShardId},
+    mailbox::Effect,
+    router::{RoutedCall, Router},
+    store::BoxFuture,
+    topic::{Position, TopicEvent},
+};
+
+use self::{inbound::Desk, map::OwnerMap};
+use crate::transport::{Answer, Call, Note, PeerId, Request, Transport, Unanswered};
+
+/// The longest pause before something is sent again, +-50 %; a change of the map ends it early.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a stored message or an event may take to be accepted.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the parts of one life of a node share to reach the others.
+pub(crate) struct Peers {
+    pub(crate) me: PeerId,
+    pub(crate) links: Arc<dyn Transport>,
+    pub(crate) map: OwnerMap,
+    pub(crate) desk: Arc<Desk>,
+    rng: Rng,
+    ids: CallIds,
+}
+
+/// What is sent, and where to.
+struct Parcel {
+    shard: ShardId,
+    deadline: Instant,
+    /// Whether doing it twice counts once.
+    repeatable: bool,
+    request: Request,
+}
+
+impl Peers {
+    pub(crate) fn new(
+        me: PeerId,
+        shards: u32,
+        links: Arc<dyn Transport>,
+        desk: Arc<Desk>,
+        rng: Rng,
+    ) -> Self {
+        Self {
+            me,
+            links,
+            map: OwnerMap::new(shards),
+            desk,
+            ids: CallIds::new(rng.bits()),
+            rng,
+        }
+    }
+
+    /// Tells every linked peer; one that cannot be told finds out at its next look.
+    pub(crate) fn tell_all(&self, note: &Note) {
+        for peer in self.map.peers().iter() {
+            if peer.id != self.me {
+                // Notes may get lost.
+                let _ = self.links.tell(&peer.id, note);
+            }
+        }
+    }
+
+    fn shard_of(&self, kind: &str, id: &str) -> ShardId {
+        ShardId::of(kind, id, self.map.count())
+    }
+
+    /// Sends a parcel to its owner until it is done, refused for good, or its time is over.
+    async fn route(&self, parcel: Parcel) -> Result<Answer, Refusal> {
+        let mut changes = self.map.changes();
+        let mut last = Refusal::Unavailable("no node owns the entity's shard".into());
+        loop {
+            let left = parcel.deadline.saturating_duration_since(Clock.now());
+            if left.is_zero() {
+                return Err(last);
+            }
+            changes.mark_unchanged();
+            if let Some(owner) = self.map.owner(parcel.shard) {
+                match self.ask(&owner.peer, &parcel, left).await? {
+                    Ok(answer) => return Ok(answer),
+                    Err(again) => last = again,
+                }
+            }
+            let pause = Clock.now() + self.rng.jitter(PAUSE, 50);
+            // Both arms only wait.
+            tokio::select! {
+                biased;
+                _ = changes.changed() => {}
+                () = Clock.sleep_until(parcel.deadline.min(pause)) => {}
+            }
+        }
+    }
+
+    /// Asks `owner` once. The outer error is final, the inner one says why to ask again.
+    async fn ask(
+        &self,
+        owner: &PeerId,
+        parcel: &Parcel,
+        left: Duration,
+    ) -> Result<Result<Answer, Refusal>, Refusal> {
+        let request = parcel.request.clone();
+        let answer = if *owner == self.me {
+            // It came here while the parcel waited.
+            Ok(self.desk.serve(request, left).await)
+        } else {
+            self.links.ask(owner, request, parcel.deadline).await
+        };
+        match answer {
+            Ok(Answer::NotOwner { owner }) => {
+                if let Some(hint) = owner {
+                    let peer = PeerId {
+                        node: hint.node,
+                        incarnation: hint.incarnation,
+                    };
+                    self.map.learn(&peer, &[(parcel.shard, hint.epoch)]);
+                }
+                let why = format!("shard {} is between two owners", parcel.shard);
+                Ok(Err(Refusal::Unavailable(why.into())))
+            }
+            Ok(Answer::Refused(refusal @ Refusal::Unavailable(_))) => Ok(Err(refusal)),
+            Ok(Answer::Refused(refusal @ Refusal::UnknownOutcome(_))) if parcel.repeatable => {
+                Ok(Err(refusal))
+            }
+            Ok(Answer::Refused(refusal)) => Err(refusal),
+            Ok(answer) => Ok(Ok(answer)),
+            Err(unanswered) => match unanswered {
+                Unanswered::NotLinked(_) => Ok(Err(unanswered.refusal())),
+                Unanswered::Lost(_) if parcel.repeatable => Ok(Err(unanswered.refusal())),
+                other => Err(other.refusal()),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Peers(of {})", self.me)
+    }
+}
+
+/// The router of a node with links.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkRouter(pub(crate) Arc<Peers>);
+
+impl Router for LinkRouter {
+    fn invoke(&self, call: RoutedCall) -> hosting::Answer {
+        let peers = self.0.clone();
+        let RoutedCall {
+            mut invocation,
+            role,
+            deadline,
+            request,
+        } = call;
+        // A durable target remembers the call, so that losing its answer does no harm.
+        if role != Role::Entity && invocation.call.is_none() {
+            invocation.call = Some(peers.ids.next());
+        }
+        let parcel = Parcel {
+            shard: peers.shard_of(&invocation.kind, invocation.id.as_str()),
+            deadline,
+            repeatable: invocation.call.is_some() && role != Role::Entity,
+            request: Request::Invoke(Call {
+                invocation,
+                epoch: None,
+                request,
+            }),
+        };
+        Box::pin(async move {
+            match peers.route(parcel).await? {
+                Answer::Outcome(encoded) => Ok(encoded),
+                other => Err(unread(&other)),
+            }
+        })
+    }
+
+    fn commit(&self, effect: Effect) -> BoxFuture<'static, Result<Position, Refusal>> {
+        let peers = self.0.clone();
+        let (kind, id) = effect.target();
+        let parcel = Parcel {
+            shard: peers.shard_of(kind, id),
+            deadline: Clock.now() + COMMIT_TIMEOUT,
+            // A stored message has an identity and is stored once; an event has none.
+            repeatable: matches!(effect, Effect::Send(_)),
+            request: Request::Commit(effect),
+        };
+        Box::pin(async move {
+            match peers.route(parcel).await? {
+                Answer::Stored(position) => Ok(position),
+                other => Err(unread(&other)),
+            }
+        })
+    }
+
+    fn wake(&self, kind: &str, id: &EntityId, due_in: Duration) {
+        let shard = self.0.shard_of(kind, id.as_str());
+        let Some(owner) = self.0.map.owner(shard).filter(|it| it.peer != self.0.me) else {
+            return; // Whoever takes the shard reads what waits there.
+        };
+        let note = Note::Due {
+            shard,
+            kind: kind.into(),
+            id: id.clone(),
+            due_in,
+        };
+        // Lost notes cost time: the owner's next poll finds the row.
+        let _ = self.0.links.tell(&owner.peer, &note);
+    }
+
+    fn announce(&self, event: &TopicEvent) {
+        self.0.tell_all(&Note::Event(event.clone()));
+    }
+}
+
+fn unread(answer: &Answer) -> Refusal {
+    Refusal::UnknownOutcome(format!("the answer makes no sense: {answer:?}").into())
+}

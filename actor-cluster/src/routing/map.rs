@@ -1,0 +1,172 @@
+//! Who owns which shard, as far as this node knows: what it read, and what it was told since.
+//!
+//! A stale entry costs a detour, never more: owners check for themselves.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use actor_core::id::{Epoch, ShardId};
+use tokio::sync::watch;
+
+use crate::transport::{Peer, PeerId};
+
+/// Who owns a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) peer: PeerId,
+    pub(crate) epoch: Epoch,
+}
+
+/// The owners of all shards, and the nodes that are there.
+#[derive(Debug)]
+pub(crate) struct OwnerMap {
+    inner: RwLock<Inner>,
+    version: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    owners: Vec<Known>,
+    peers: Arc<[Peer]>,
+}
+
+/// What is known of one shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Known {
+    /// The newest epoch heard of.
+    epoch: Epoch,
+    /// Who owns it under that epoch; `None` if nobody does.
+    owner: Option<PeerId>,
+}
+
+impl OwnerMap {
+    pub(crate) fn new(count: u32) -> Self {
+        Self {
+            inner: RwLock::new(Inner {
+                owners: vec![Known::default(); count as usize],
+                peers: Arc::default(),
+            }),
+            version: watch::Sender::new(0),
+        }
+    }
+
+    /// Returns how many shards there are.
+    pub(crate) fn count(&self) -> u32 {
+        u32::try_from(self.read().owners.len()).expect("made from a u32")
+    }
+
+    /// Returns the shard's owner.
+    pub(crate) fn owner(&self, shard: ShardId) -> Option<Owner> {
+        let inner = self.read();
+        let known = inner.owners.get(shard.0 as usize)?;
+        Some(Owner {
+            peer: known.owner.clone()?,
+            epoch: known.epoch,
+        })
+    }
+
+    /// Returns the nodes that are there.
+    pub(crate) fn peers(&self) -> Arc<[Peer]> {
+        self.read().peers.clone()
+    }
+
+    /// Takes over what was read from the database; news that are newer stay.
+    pub(crate) fn replace(&self, rows: &[(ShardId, Epoch, Option<PeerId>)], peers: Vec<Peer>) {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        inner.peers = peers.into();
+        let mut changed = false;
+        for (shard, epoch, owner) in rows {
+            let Some(known) = inner.owners.get_mut(shard.0 as usize) else {
+                continue;
+            };
+            let read = Known {
+                epoch: *epoch,
+                owner: owner.clone(),
+            };
+            if *epoch >= known.epoch && *known != read {
+                *known = read;
+                changed = true;
+            }
+        }
+        drop(inner);
+        if changed {
+            self.version.send_modify(|version| *version += 1);
+        }
+    }
+
+    /// Notes that `peer` owns these shards under these epochs, unless newer ones are known.
+    pub(crate) fn learn(&self, peer: &PeerId, shards: &[(ShardId, Epoch)]) {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = false;
+        for (shard, epoch) in shards {
+            if let Some(known) = inner.owners.get_mut(shard.0 as usize)
+                && *epoch > known.epoch
+            {
+                *known = Known {
+                    epoch: *epoch,
+                    owner: Some(peer.clone()),
+                };
+                changed = true;
+            }
+        }
+        drop(inner);
+        if changed {
+            self.version.send_modify(|version| *version += 1);
+        }
+    }
+
+    /// Tells of changes from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Inner> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHARD: ShardId = ShardId(1);
+
+    fn owner(map: &OwnerMap) -> Option<(String, u64)> {
+        let owner = map.owner(SHARD)?;
+        Some((owner.peer.to_string(), owner.epoch.0))
+    }
+
+    #[test]
+    fn newer_news_win_whoever_brings_them() {
+        let map = OwnerMap::new(4);
+        let (a, b) = (PeerId::new("a", 1), PeerId::new("b", 1));
+        assert_eq!(owner(&map), None);
+
+        map.replace(&[(SHARD, Epoch(3), Some(a.clone()))], Vec::new());
+        assert_eq!(owner(&map), Some(("a#1".into(), 3)));
+        map.learn(&b, &[(SHARD, Epoch(4))]);
+        assert_eq!(owner(&map), Some(("b#1".into(), 4)));
+        map.replace(&[(SHARD, Epoch(3), Some(a.clone()))], Vec::new());
+        map.learn(&a, &[(SHARD, Epoch(4))]);
+        assert_eq!(
+            owner(&map),
+            Some(("b#1".into(), 4)),
+            "what is older is no news"
+        );
+        map.replace(&[(SHARD, Epoch(4), None)], Vec::new());
+        assert_eq!(owner(&map), None, "it was released");
+    }
+
+    #[test]
+    fn who_waits_hears_of_changes_only() {
+        let map = OwnerMap::new(4);
+        let mut changes = map.changes();
+        let a = PeerId::new("a", 1);
+
+        map.learn(&a, &[(SHARD, Epoch(1))]);
+        assert!(changes.has_changed().expect("the map lives"));
+        changes.mark_unchanged();
+        map.learn(&a, &[(SHARD, Epoch(1)), (ShardId(9), Epoch(1))]);
+
+        assert!(!changes.has_changed().expect("the map lives"));
+    }
+}
