@@ -103,7 +103,8 @@ impl Invocation {
     /// Makes repeats with the same key count once.
     #[must_use]
     pub fn key(mut self, key: &str) -> Self {
-        self.call = Some(CallId::from_key(key));
+        let id = CallId::from_key(key).within(&self.kind, self.id.as_str());
+        self.call = Some(id);
         self
     }
 

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::kinds::{Account, Broke, Gate, SOON};
 
 /// One life of a node on the database in `folder`.
-async fn life(folder: &Path) -> (Arc<Hosting>, Client) {
+pub(crate) async fn life(folder: &Path) -> (Arc<Hosting>, Client) {
     life_with(folder, &Gate::default()).await
 }
 

@@ -5,6 +5,7 @@
 mod bytes;
 mod calls;
 mod durable;
+mod keys;
 mod kinds;
 mod memory;
 mod poison;

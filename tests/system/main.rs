@@ -4,6 +4,7 @@
 //! database of its own.
 
 mod bad_input;
+mod cluster;
 mod nothing_lost;
 mod shop;
 mod starting;

@@ -5,6 +5,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::{Handlers, delivery::Delivery, slot::Inner};
+use crate::id::CallId;
 
 /// A reply that waits for a commit; it is told whether that succeeded.
 pub(crate) type Waiting = Box<dyn FnOnce(Result<(), ()>) + Send>;
@@ -25,8 +26,11 @@ pub(crate) struct Books<K: Handlers> {
     /// Rows beyond this one were left in SQL.
     pub(crate) rows_behind: bool,
     pub(crate) last_row: i64,
-    /// Due timers that must be read again: reading the entity's messages in order passes them by.
-    pub(crate) timers_again: Vec<i64>,
+    /// Due timers, and rows passed by, that must be read by their numbers.
+    pub(crate) again: Vec<i64>,
+    /// Rows of messages that are in flight as calls under the same id: each is read again when that
+    /// call is done, and finds its outcome stored.
+    pub(super) after: Vec<(CallId, i64)>,
     pub(crate) failures: u32,
 }
 
@@ -42,20 +46,22 @@ impl<K: Handlers> Books<K> {
             rows: BTreeSet::new(),
             rows_behind: false,
             last_row: 0,
-            timers_again: Vec::new(),
+            again: Vec::new(),
+            after: Vec::new(),
             failures: 0,
         }
     }
 
     /// Says whether rows were left in SQL.
     pub(crate) fn has_unread(&self) -> bool {
-        self.rows_behind || !self.timers_again.is_empty()
+        self.rows_behind || !self.again.is_empty()
     }
 
     /// Says whether the row is in memory, or will be read when there is room or the pause is over.
     pub(crate) fn holds(&self, seq: i64) -> bool {
-        let timers = &self.timers_again;
-        self.rows.contains(&seq) || self.rows_behind || self.stale || timers.contains(&seq)
+        let timers = &self.again;
+        let after = self.after.iter().any(|(_, after)| *after == seq);
+        self.rows.contains(&seq) || self.rows_behind || self.stale || after || timers.contains(&seq)
     }
 }
 
@@ -64,15 +70,19 @@ impl<K: Handlers> Inner<K> {
     /// half of the mailbox at most, so that a backlog does not keep callers out.
     /// Says whether it is in memory now.
     pub(crate) fn add_row(&mut self, delivery: Delivery<K>, seq: i64) -> bool {
-        if self.books.rows.contains(&seq) {
+        let known = self.books.after.iter().any(|(_, after)| *after == seq);
+        if known || self.books.rows.contains(&seq) {
             return true;
         }
         let timer = delivery.row().is_some_and(|row| row.timer);
         let full = self.load() >= K::OPTIONS.mailbox
             || self.books.rows.len() >= K::OPTIONS.mailbox.div_ceil(2);
-        // A call with the same key may be in flight: then the row is looked at when that is done.
         let identity = delivery.identity();
-        if full || identity.is_some_and(|same| self.in_flight.contains_key(&same.id)) {
+        if let Some(same) = identity.filter(|same| self.in_flight.contains_key(&same.id)) {
+            self.books.after.push((same.id, seq));
+            return true;
+        }
+        if full {
             self.books.rows_behind |= !timer;
             return false;
         }
@@ -96,6 +106,17 @@ impl<K: Handlers> Inner<K> {
             && self.books.has_unread()
             && room
             && self.books.rows.len() <= K::OPTIONS.mailbox / 4
+    }
+
+    /// A call is done: rows of the same message are looked at.
+    pub(super) fn id_done(&mut self, id: CallId) {
+        let books = &mut self.books;
+        let waiting = books.after.extract_if(.., |(after, _)| *after == id);
+        let known = books.again.len();
+        books.again.extend(waiting.map(|(_, seq)| seq));
+        if books.again.len() > known {
+            self.poke();
+        }
     }
 
     /// Notes an item given to the lane; returns its sequence.
@@ -168,7 +189,7 @@ impl<K: Handlers> Inner<K> {
         for (delivery, seq) in rows {
             let timer = delivery.row().is_some_and(|row| row.timer);
             if !self.add_row(delivery, seq) && timer {
-                self.books.timers_again.push(seq);
+                self.books.again.push(seq);
             }
             if self.books.rows_behind {
                 break; // A later one must not overtake it.
@@ -203,13 +224,13 @@ impl<K: Handlers> Inner<K> {
     /// Notes a timer that leaves memory although it may still be in the store.
     pub(crate) fn read_again(&mut self, delivery: &Delivery<K>) {
         if let Some(row) = delivery.row().filter(|row| row.timer) {
-            self.books.timers_again.push(row.seq);
+            self.books.again.push(row.seq);
         }
     }
 
     /// Returns what must be read: the number after which messages follow, and timers by number.
     pub(crate) fn unread(&mut self) -> (i64, Vec<i64>) {
-        let timers = std::mem::take(&mut self.books.timers_again);
+        let timers = std::mem::take(&mut self.books.again);
         (self.books.last_row, timers)
     }
 }

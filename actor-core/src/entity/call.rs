@@ -120,7 +120,8 @@ impl<'a, K: Handlers, T, E> Call<'a, K, T, E> {
     /// The outcome is remembered for 24 h (`#[entity(key_retention = "…")]`); a key used again with
     /// other arguments ends as `KeyReused`.
     pub fn key(mut self, key: impl AsRef<str>) -> Self {
-        self.call = Some(CallId::from_key(key.as_ref()));
+        let id = CallId::from_key(key.as_ref());
+        self.call = Some(id.within(K::KIND, self.target.id.as_str()));
         self
     }
 
@@ -471,12 +472,10 @@ impl Client {
             Some(origin) => origin.next_id(),
             None => self.hosting.call_ids().next(),
         };
-        // A key is scoped to its entity; a stored message's id is unique in the whole mailbox.
-        let scoped = |call: CallId| call.within(K::KIND, id.as_str());
         Ok(StoredMessage {
             kind: K::KIND.into(),
             id: id.clone(),
-            message: call.map_or_else(fresh, scoped),
+            message: call.unwrap_or_else(fresh),
             method: K::METHODS[K::method(args)].name.into(),
             codec: Codec::Msgpack,
             args: K::encode_args(args, Codec::Msgpack)

@@ -59,7 +59,7 @@ impl<K: Handlers> Activation<K> {
                 self.loaded(row, [timers, rows].concat(), more).await;
             }
             Err(error) => {
-                self.slot.lock().books.timers_again.extend(asked);
+                self.slot.lock().books.again.extend(asked);
                 self.load_failed(&error);
             }
         }

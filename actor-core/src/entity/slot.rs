@@ -293,10 +293,10 @@ impl<K: Handlers> Slot<K> {
     /// Answers a message and all repeats that joined it.
     pub(crate) fn settle(&self, delivery: Delivery<K>, outcome: Settled<K>) {
         let joined = delivery.identity().and_then(|identity| {
-            self.lock()
-                .in_flight
-                .remove(&identity.id)
-                .map(|joined| joined.waiters)
+            let mut inner = self.lock();
+            let joined = inner.in_flight.remove(&identity.id);
+            inner.id_done(identity.id);
+            joined.map(|joined| joined.waiters)
         });
         let waiters = joined.unwrap_or_default();
         match outcome {
@@ -410,6 +410,7 @@ impl<K: Handlers> Inner<K> {
     pub(crate) fn forget_identity(&mut self, delivery: &Delivery<K>) {
         if let Some(identity) = delivery.identity() {
             self.in_flight.remove(&identity.id);
+            self.id_done(identity.id);
         }
     }
 

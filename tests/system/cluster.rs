@@ -1,0 +1,133 @@
+//! Three nodes on one PostgreSQL: killed, frozen and stopped under load.
+//!
+//! Each client changes stock under keys at whichever node it likes, and repeats a change until it
+//! is answered. What the clients were told is what must be true.
+
+mod load;
+mod nodes;
+
+use actor_tests::{Context, Deadline, Metrics, Result, Seed};
+
+use self::{
+    load::{Load, SKUS},
+    nodes::Cluster,
+};
+use crate::shop::level;
+
+/// Rounds of killing one node after another.
+const KILLS: usize = 6;
+
+async fn check(cluster: &mut Cluster, load: &Load) -> Result<()> {
+    let wanted = load.levels();
+    for node in 0..cluster.len() {
+        for sku in SKUS {
+            let found = level(cluster.http(node), sku).await?;
+            let expected = wanted.get(sku).copied().unwrap_or_default();
+            assert_eq!(
+                found, expected,
+                "the level of {sku} asked for at node {node}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_node_serves_every_entity_whoever_owns_it() -> Result<()> {
+    let mut cluster = Cluster::start(3).await?;
+    cluster.is_balanced().await?;
+
+    let load = Load::start(&cluster, Seed::from_env("--test system cluster")?);
+    load.answered(300).await?;
+    let errors = load.finish().await?;
+    check(&mut cluster, &load).await?;
+
+    assert_eq!(errors, 0, "requests that were not answered at once");
+    cluster.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_nodes_lose_nothing_and_count_nothing_twice() -> Result<()> {
+    let seed = Seed::from_env("--test system cluster")?;
+    let mut cluster = Cluster::start(3).await?;
+    cluster.is_balanced().await?;
+    let load = Load::start(&cluster, seed);
+    let mut rng = seed.rng(99);
+
+    let mut cut = 0;
+    for kill in 0..KILLS {
+        load.answered(rng.u64(50..200)).await?;
+        let open = load.open();
+        cluster.kill(kill % 3).await?;
+        cut += open;
+        // The others have its shards when all is answered again.
+        load.answered(200).await?;
+        cluster.start_again(kill % 3).await?;
+    }
+    load.answered(300).await?;
+    let repeated = load.finish().await?;
+    check(&mut cluster, &load).await?;
+
+    println!("{KILLS} kills with {cut} requests open, {repeated} attempts repeated");
+    assert!(
+        cut > 0,
+        "no kill hit work in flight: the test showed nothing"
+    );
+    cluster.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_stopped_hands_over_and_nobody_notices() -> Result<()> {
+    let mut cluster = Cluster::start(3).await?;
+    cluster.is_balanced().await?;
+    // Its own listener goes away with it: the load stays with the other two.
+    let load = Load::start_at(&cluster, Seed::from_env("--test system cluster")?, &[0, 1]);
+    load.answered(200).await?;
+
+    cluster.terminate(2).await?;
+    load.answered(200).await?;
+    cluster.start_again(2).await?;
+    load.answered(400).await?;
+    let errors = load.finish().await?;
+    check(&mut cluster, &load).await?;
+
+    assert_eq!(errors, 0, "requests that were not answered at once");
+    cluster.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_nodes_late_writes_are_refused() -> Result<()> {
+    let mut cluster = Cluster::start(3).await?;
+    cluster.is_balanced().await?;
+    let load = Load::start(&cluster, Seed::from_env("--test system cluster")?);
+    load.answered(200).await?;
+
+    cluster.freeze(1)?;
+    // Longer than its lease: nothing of it is served by anybody until then.
+    load.answered(400).await?;
+    cluster.owns_nothing(1).await?;
+    cluster.thaw(1)?;
+    cluster.ends(1).await?;
+    load.answered(200).await?;
+    cluster.start_again(1).await?;
+    let repeated = load.finish().await?;
+    check(&mut cluster, &load).await?;
+
+    println!("{repeated} attempts repeated");
+    cluster.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_of_the_same_name_is_refused() -> Result<()> {
+    let mut cluster = Cluster::start(1).await?;
+
+    let ended = cluster.program(0).run(Deadline::seconds(30)).await?;
+
+    assert_eq!(ended.code, Some(2));
+    let said = ended.err.join("\n");
+    assert!(said.contains("ACTOR_NODE_NAME"), "{said}");
+    let metrics = Metrics::parse(&cluster.http(0).text("/metrics").await?)?;
+    let owned = metrics.sum("actor_shards_owned").context("the gauge")?;
+    assert!(owned > 0.0, "the first one goes on");
+    cluster.stop().await
+}

@@ -1,0 +1,179 @@
+//! Clients that restock under keys at any node, and repeat until they are answered.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use actor_tests::{Context, Deadline, Failure, Http, Result, Seed};
+use serde_json::json;
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+};
+
+use super::nodes::{Addresses, Cluster};
+use crate::shop::{ANSWER_SECONDS, call};
+
+/// What is restocked.
+pub(crate) const SKUS: [&str; 8] = ["tea", "jam", "oats", "rice", "salt", "soap", "milk", "figs"];
+
+const CLIENTS: u64 = 24;
+/// How long a change may be repeated.
+const PATIENCE_SECONDS: u64 = 60;
+
+#[derive(Default)]
+struct Books {
+    levels: Mutex<BTreeMap<&'static str, i64>>,
+    answers: AtomicU64,
+    answered: Notify,
+    open: AtomicU64,
+    repeated: AtomicU64,
+    ends: AtomicBool,
+}
+
+/// Clients at work.
+pub(crate) struct Load {
+    books: Arc<Books>,
+    clients: tokio::sync::Mutex<JoinSet<Result<()>>>,
+}
+
+impl Load {
+    pub(crate) fn start(cluster: &Cluster, seed: Seed) -> Self {
+        let nodes: Vec<_> = (0..cluster.len()).collect();
+        Self::start_at(cluster, seed, &nodes)
+    }
+
+    /// Starts clients that only use these nodes.
+    pub(crate) fn start_at(cluster: &Cluster, seed: Seed, nodes: &[usize]) -> Self {
+        let books = Arc::new(Books::default());
+        let mut clients = JoinSet::new();
+        for number in 0..CLIENTS {
+            let client = Client {
+                number,
+                rng: seed.rng(number),
+                books: books.clone(),
+                addresses: cluster.addresses(),
+                nodes: nodes.to_vec(),
+            };
+            clients.spawn(client.run());
+        }
+        Self {
+            books,
+            clients: clients.into(),
+        }
+    }
+
+    /// Waits for so many more answers.
+    pub(crate) async fn answered(&self, more: u64) -> Result<()> {
+        let wanted = self.books.answers.load(Ordering::SeqCst) + more;
+        let by = Deadline::seconds(PATIENCE_SECONDS);
+        let waiting = by.limit("answers", async {
+            loop {
+                let news = self.books.answered.notified();
+                if self.books.answers.load(Ordering::SeqCst) >= wanted {
+                    return;
+                }
+                news.await;
+            }
+        });
+        waiting.await
+    }
+
+    /// Returns how many requests are open.
+    pub(crate) fn open(&self) -> u64 {
+        self.books.open.load(Ordering::SeqCst)
+    }
+
+    /// Lets every client end what it has begun; returns how many attempts were repeated.
+    pub(crate) async fn finish(&self) -> Result<u64> {
+        self.books.ends.store(true, Ordering::SeqCst);
+        let by = Deadline::seconds(PATIENCE_SECONDS);
+        let mut clients = self.clients.lock().await;
+        while let Some(end) = by.limit("the clients' end", clients.join_next()).await? {
+            end.context("a client broke")??;
+        }
+        Ok(self.books.repeated.load(Ordering::SeqCst))
+    }
+
+    /// Returns what was acknowledged.
+    pub(crate) fn levels(&self) -> BTreeMap<&'static str, i64> {
+        let levels = self.books.levels.lock();
+        levels.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+struct Client {
+    number: u64,
+    rng: fastrand::Rng,
+    books: Arc<Books>,
+    addresses: watch::Receiver<Addresses>,
+    nodes: Vec<usize>,
+}
+
+impl Client {
+    async fn run(mut self) -> Result<()> {
+        let mut changes = 0;
+        while !self.books.ends.load(Ordering::SeqCst) {
+            changes += 1;
+            let sku = SKUS[self.rng.usize(..SKUS.len())];
+            let quantity = self.rng.i64(1..9);
+            self.restock(sku, quantity, changes).await?;
+            let mut levels = self
+                .books
+                .levels
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            *levels.entry(sku).or_default() += quantity;
+            drop(levels);
+            self.books.answers.fetch_add(1, Ordering::SeqCst);
+            self.books.answered.notify_waiters();
+        }
+        Ok(())
+    }
+
+    async fn restock(&mut self, sku: &str, quantity: i64, change: u64) -> Result<()> {
+        let by = Deadline::seconds(PATIENCE_SECONDS);
+        let key = format!("{}-{change}", self.number);
+        let request = call("stock", sku, "restock", &json!({ "quantity": quantity })).key(&key);
+        let mut last = String::new();
+        while !by.is_past() {
+            let Some(mut http) = self.any_node() else {
+                let _ = by.limit("a node", self.addresses.changed()).await?;
+                continue;
+            };
+            self.books.open.fetch_add(1, Ordering::SeqCst);
+            let answer = http.send(&request, Deadline::seconds(ANSWER_SECONDS)).await;
+            self.books.open.fetch_sub(1, Ordering::SeqCst);
+            last = match answer {
+                Ok(answer) if answer.status == 200 => return Ok(()),
+                Ok(answer) if matches!(answer.status, 409 | 422 | 400 | 404 | 500) => {
+                    let text = format!("{request:?}: {} {}", answer.status, answer.text());
+                    return Err(Failure::new(text));
+                }
+                other => format!("{other:?}"),
+            };
+            self.books.repeated.fetch_add(1, Ordering::SeqCst);
+            println!("repeated: {key} {sku}: {last}");
+            Deadline::after(std::time::Duration::from_millis(20))
+                .wait()
+                .await;
+        }
+        Err(Failure::new(format!("{key} was not answered: {last}")))
+    }
+
+    /// Returns the way to one of the nodes that run.
+    fn any_node(&mut self) -> Option<Http> {
+        let addresses = self.addresses.borrow_and_update();
+        let there: Vec<_> = self
+            .nodes
+            .iter()
+            .filter_map(|node| addresses[*node])
+            .collect();
+        let at = there.get(self.rng.usize(..there.len().max(1)))?;
+        Some(Http::to(*at))
+    }
+}
