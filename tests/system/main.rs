@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod nothing_lost;
+mod on_postgres;
 mod shop;
 mod starting;
 mod stopping;
