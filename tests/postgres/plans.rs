@@ -79,6 +79,7 @@ fn run_all(c: &mut Connection) -> BoxFuture<'_, Result<(), StoreError>> {
         dead_letters::prune(c, day, 1000).await?;
         topics::since(c, "t-7", topics::Position::default(), 100).await?;
         topics::trim(c, "t-7", 290).await?;
+        topics::trim_all(c, 295, 10).await?;
         Ok(())
     })
 }
@@ -120,12 +121,19 @@ async fn what_runs_all_day_finds_its_rows_by_an_index() -> Result<()> {
     let plans = bed.sql(|c| plans(c)).await?;
 
     assert!(plans.len() >= 12, "{} statements: {plans:#?}", plans.len());
-    for (text, plan) in &plans {
-        for table in LARGE {
-            let scan = format!("Seq Scan on {table}");
-            assert!(!plan.contains(&scan), "{text}\n{plan}");
-        }
+    let scans = |plan: &str| {
+        let mut scans = LARGE.iter().map(|table| format!("Seq Scan on {table}"));
+        scans.any(|scan| plan.contains(&scan))
+    };
+    let bad: Vec<_> = plans.iter().filter(|(_, plan)| scans(plan)).collect();
+    for (text, plan) in &bad {
+        println!("{text}\n{plan}\n");
     }
+    assert!(
+        bad.is_empty(),
+        "{} statements read a whole table",
+        bad.len()
+    );
     lanes_read_little(&bed).await
 }
 
