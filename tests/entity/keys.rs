@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use super::{durable::life, kinds::Account};
 
-async fn settled(account: &super::kinds::AccountRef) -> u64 {
+async fn settled(account: &super::kinds::AccountRef) -> i64 {
     account.balance().await.expect("it answers")
 }
 

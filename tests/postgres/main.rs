@@ -21,6 +21,7 @@ mod rows;
 mod sessions;
 
 mod cuts;
+mod plans;
 mod races;
 mod servers;
 

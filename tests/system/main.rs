@@ -6,6 +6,7 @@
 mod bad_input;
 mod cluster;
 mod nothing_lost;
+mod on_postgres;
 mod shop;
 mod starting;
 mod stopping;

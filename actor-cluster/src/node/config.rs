@@ -20,6 +20,8 @@ pub struct Settings {
     /// Where the database is: `sqlite://PATH`, created if missing
     ///
     /// Default `sqlite://shop.db`. `sqlite::memory:` keeps everything in memory, for tests.
+    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE` may be followed by `?schema=NAME`,
+    /// `pooler=transaction` (PgBouncer), `lanes=1..64` (default 4) and `sslmode=…`.
     #[arg(
         long,
         env = "DATABASE_URL",

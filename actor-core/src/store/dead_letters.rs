@@ -155,8 +155,8 @@ pub async fn discard(c: &mut Connection, seq: i64) -> Result<bool, StoreError> {
 const PRUNE: Sql = Sql {
     sqlite: "DELETE FROM dead_letters WHERE seq IN
                (SELECT seq FROM dead_letters WHERE died_at <= $1 ORDER BY died_at LIMIT $2)",
-    postgres: "DELETE FROM dead_letters WHERE seq IN (SELECT seq FROM dead_letters
-                 WHERE died_at <= actor_now() + $1 ORDER BY died_at LIMIT $2)",
+    postgres: "DELETE FROM dead_letters WHERE seq = ANY(ARRAY(SELECT seq FROM dead_letters
+                 WHERE died_at <= actor_now() + $1 ORDER BY died_at LIMIT $2))",
 };
 
 /// Deletes at most `limit` dead letters older than `age`; returns how many.

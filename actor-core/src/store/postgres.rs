@@ -23,6 +23,9 @@ use super::{
 /// How many prepared statements a connection keeps: each of ours has one or two texts.
 const STATEMENTS_KEPT: usize = 256;
 
+/// How long an answer may take beyond the time-out that the server keeps.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// The oldest version we know to work, as the server counts.
 const VERSION_MIN: u32 = 150_000;
 
@@ -61,15 +64,25 @@ impl Server {
             Some(_) => options,
             None => options.application_name(&format!("actor-{purpose}")),
         };
+        let (connect_timeout, grace) = match purpose {
+            Purpose::Lease => {
+                let patience = opening::lease_patience(config);
+                (
+                    config.connect_timeout.min(patience),
+                    GRACE.min(patience / 2),
+                )
+            }
+            _ => (config.connect_timeout, GRACE),
+        };
         let connecting = async move { options.connect().await };
-        let mut connection = session::bounded(config.connect_timeout, connecting).await?;
+        let mut connection = session::bounded(connect_timeout, connecting).await?;
         let text = opening::session(self, config, purpose);
         let asking = ask(&mut connection, text);
         check(
-            &session::bounded(config.connect_timeout, asking).await?,
+            &session::bounded(connect_timeout, asking).await?,
             config.sync,
         )?;
-        let limit = session::limit_beyond(opening::statement_timeout(config, purpose));
+        let limit = opening::statement_timeout(config, purpose) + grace;
         Ok(Session::new(connection, self.is_pooled(), limit))
     }
 

@@ -92,13 +92,15 @@ pub async fn find(
     }))
 }
 
+// Postgres goes to the rows it found and locked: joined by key, a plan made without knowing the
+// limit would read the whole table.
 const DELETE_EXPIRED: Sql = Sql {
     sqlite: "DELETE FROM replies WHERE (id, kind, entity) IN
                (SELECT id, kind, entity FROM replies WHERE expires_at <= $1
                 ORDER BY expires_at LIMIT $2)",
-    postgres: "DELETE FROM replies WHERE (id, kind, entity) IN
-                 (SELECT id, kind, entity FROM replies WHERE expires_at <= actor_now() + $1
-                  ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+    postgres: "DELETE FROM replies WHERE ctid = ANY(ARRAY(
+                 SELECT ctid FROM replies WHERE expires_at <= actor_now() + $1
+                 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
 };
 
 /// Deletes at most `limit` outcomes past their time; returns how many.

@@ -172,13 +172,19 @@ pub async fn trim(c: &mut Connection, topic: &str, kept: u32) -> Result<u64, Sto
 }
 
 // A cross join keeps SQLite from reading every event to find the few that are old.
-const TRIM_ALL: Sql = Sql::same(
-    "DELETE FROM events WHERE (topic, event_offset) IN (
-       SELECT events.topic, events.event_offset FROM streams
-       CROSS JOIN events WHERE events.topic = streams.topic
-         AND events.event_offset <= streams.last_offset - $1
-       LIMIT $2)",
-);
+const TRIM_ALL: Sql = Sql {
+    sqlite: "DELETE FROM events WHERE (topic, event_offset) IN (
+               SELECT events.topic, events.event_offset FROM streams
+               CROSS JOIN events WHERE events.topic = streams.topic
+                 AND events.event_offset <= streams.last_offset - $1
+               LIMIT $2)",
+    postgres: "DELETE FROM events WHERE ctid = ANY(ARRAY(
+                 SELECT old.ctid FROM streams CROSS JOIN LATERAL (
+                   SELECT events.ctid FROM events WHERE events.topic = streams.topic
+                     AND events.event_offset <= streams.last_offset - $1
+                   ORDER BY events.event_offset LIMIT $2) AS old
+                 LIMIT $2))",
+};
 
 /// Deletes events beyond the newest `kept` of each topic, at most `limit`; returns how many went.
 ///

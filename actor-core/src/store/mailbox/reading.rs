@@ -210,7 +210,9 @@ const OVERDUE: Sql = Sql {
     ),
     postgres: select!(
         "(actor_now() + $1)",
-        "WHERE (due_at IS NULL AND created_at <= actor_now() + $2 OR due_at <= actor_now() + $2)
+        "WHERE seq IN (SELECT seq FROM mailbox
+                         WHERE due_at IS NULL AND created_at <= actor_now() + $2
+                       UNION ALL SELECT seq FROM mailbox WHERE due_at <= actor_now() + $2)
            AND shard IN (SELECT value::bigint FROM json_array_elements_text($3::json))
          ORDER BY seq LIMIT $4"
     ),

@@ -79,10 +79,15 @@ fn set(text: &mut String, how: &str, server: &Server, config: &StoreConfig, purp
 pub(super) fn statement_timeout(config: &StoreConfig, purpose: Purpose) -> Duration {
     match purpose {
         Purpose::Migrate => MIGRATION_MAX,
-        // Late enough is lost: better to ask again while the lease still holds.
-        Purpose::Lease => config.statement_timeout.min(config.lease_ttl / 3),
+        Purpose::Lease => config.statement_timeout.min(lease_patience(config)),
         _ => config.statement_timeout,
     }
+}
+
+/// Returns how long one step of a renewal may take. An answer that is late enough is no answer:
+/// better to ask again, on a new connection, while the lease still holds.
+pub(super) fn lease_patience(config: &StoreConfig) -> Duration {
+    config.lease_ttl / 5
 }
 
 /// Returns whole milliseconds for a setting in which 0 would mean "for ever".
@@ -109,7 +114,7 @@ mod tests {
              SET LOCAL idle_in_transaction_session_timeout = 2000; SET LOCAL jit = off; "
         );
         let lease = opened("postgres://db/shop?schema=a", Purpose::Lease);
-        assert!(lease.contains("statement_timeout = 3333;"), "{lease}");
+        assert!(lease.contains("statement_timeout = 2000;"), "{lease}");
         assert!(lease.contains("SET LOCAL search_path = \"a\";"), "{lease}");
         assert!(lease.contains("now()"), "{lease}");
     }

@@ -13,9 +13,6 @@ use crate::{
     store::{StoreError, StoreErrorKind},
 };
 
-/// How long an answer may take beyond the time-out that the server keeps.
-const GRACE: Duration = Duration::from_secs(2);
-
 /// How long a farewell may take.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
 
@@ -141,11 +138,6 @@ impl Session {
         }
         bounded(CLOSE_MAX, self.connection.close()).await
     }
-}
-
-/// Returns when the client stops waiting for a server that ends statements after `timeout`.
-pub(super) fn limit_beyond(timeout: Duration) -> Duration {
-    timeout + GRACE
 }
 
 /// Waits for an answer, but not for ever: a network may swallow it without a word.

@@ -1,9 +1,9 @@
 //! The limit: the rows that keyed durable calls must store, written by a bare sqlx loop.
 //!
-//! SQLite here, Postgres in `postgres`. Same tables and indexes, same bytes, same fence, same durability (`synchronous=FULL`, the log
-//! written back beside it), no framework. The bounded form has at most C operations under way, as C
-//! callers have: each transaction takes C. The open form takes whatever size of batch is fastest
-//! here.
+//! SQLite here, PostgreSQL in `postgres`. Same tables and indexes, same bytes, same fence, same
+//! durability (`synchronous=FULL`, the log written back beside it), no framework. The bounded form
+//! has at most C operations under way, as C callers have: each transaction takes C. The open form
+//! takes whatever size of batch is fastest here.
 
 mod postgres;
 
