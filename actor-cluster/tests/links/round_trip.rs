@@ -99,6 +99,7 @@ async fn each_senders_requests_begin_in_its_order_and_share_frames() {
     assert!(frames < 800, "{frames} frames for 1600 requests");
 }
 
+// TRN-6
 #[tokio::test]
 async fn a_request_without_a_link_did_not_leave() {
     let a = node("a").await;
@@ -110,6 +111,7 @@ async fn a_request_without_a_link_did_not_leave() {
     assert_eq!(why.refusal().kind(), "unavailable");
 }
 
+// TRN-4
 #[tokio::test]
 async fn a_panic_at_the_peer_is_told_as_a_crash_and_costs_one_request() {
     let (mut a, b) = (node("a").await, node("b").await);
