@@ -1,8 +1,8 @@
 //! Nodes, and which of them owns what.
 //!
 //! The guide begins with [`docs::getting_started`]. Read in this order: a node and its settings
-//! ([`node`]), how it stays a member ([`membership`]), which shards it should own ([`shard`]), and
-//! whole clusters on virtual time (`sim`).
+//! ([`node`]), how it stays a member ([`membership`]), which shards it should own ([`shard`]), how
+//! nodes reach one another ([`transport`]), and whole clusters on virtual time (`sim`).
 //!
 //! | feature | default | gives |
 //! |---|---|---|

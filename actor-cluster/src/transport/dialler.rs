@@ -12,13 +12,14 @@ use std::{
     time::Duration,
 };
 
-use actor_core::clock::Clock;
+use actor_core::clock::{Clock, Rng};
 use futures_util::FutureExt as _;
 use tokio::{net::TcpStream, sync::watch};
 
 use super::{
     DialFailure, LinkEnd, LinkEvent, Peer, PeerId,
     alarm::within,
+    config::LinkConfig,
     dialled::Dialled,
     handshake::{self, Agreed, Purpose},
     links::Shared,
@@ -151,7 +152,7 @@ async fn dial_on(shared: &Arc<Shared>, kept: &Kept) {
             }
         };
         *kept.lock_trouble() = Some(why);
-        let pause = pause(shared, failures);
+        let pause = pause(&shared.config, &shared.rng, failures);
         failures += 1;
         tokio::select! {
             biased;
@@ -264,13 +265,45 @@ fn unreached(shared: &Shared, kept: &Kept, why: &DialFailure, failures: u32) {
 
 /// Returns the pause before the next dial: none after a link that did well, because what a dial
 /// finds then is evidence (architecture D3).
-fn pause(shared: &Shared, failures: u32) -> Duration {
+fn pause(config: &LinkConfig, rng: &Rng, failures: u32) -> Duration {
     if failures == 0 {
         return Duration::ZERO;
     }
-    let config = &shared.config;
     let grown = config
         .backoff_min
         .saturating_mul(1 << (failures - 1).min(20));
-    shared.rng.jitter(grown.min(config.backoff_max), 50)
+    rng.jitter(grown.min(config.backoff_max), 50)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::Secret;
+
+    #[test]
+    fn dials_that_fail_follow_each_other_ever_more_slowly_up_to_a_bound() {
+        let config = LinkConfig::new(Secret::new("sixteen bytes it is"));
+        let ms = |failures, rng: &Rng| pause(&config, rng, failures).as_millis();
+        let cases = [
+            (0, 0),
+            (1, 50),
+            (2, 100),
+            (5, 800),
+            (7, 3000),
+            (u32::MAX, 3000),
+        ];
+
+        for seed in 0..100 {
+            let rng = Rng::seeded(seed);
+            for (failures, middle) in cases {
+                let pause = ms(failures, &rng);
+                let swing = middle / 2;
+                let expected = middle - swing..=middle + swing;
+                assert!(expected.contains(&pause), "{pause} ms after {failures}");
+            }
+        }
+        let spread: std::collections::BTreeSet<_> =
+            (0..100).map(|seed| ms(7, &Rng::seeded(seed))).collect();
+        assert!(spread.len() > 50, "nodes do not dial in step");
+    }
 }

@@ -74,6 +74,7 @@ async fn a_cut_link_comes_back() {
     }
 }
 
+// TRN-1
 #[tokio::test]
 async fn an_answer_lost_on_the_way_back_is_unknown_and_not_asked_again() {
     let (mut a, mut b) = (node_with("a", quick).await, node_with("b", quick).await);

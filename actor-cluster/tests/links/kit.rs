@@ -28,7 +28,7 @@ use actor_core::{
 use tokio::sync::{Notify, Semaphore, broadcast};
 
 /// Ends a test that hangs.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Waits for `work`; fails the test if that takes for ever.
 pub(crate) async fn soon<F: Future>(what: &str, work: F) -> F::Output {

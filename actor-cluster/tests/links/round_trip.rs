@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use actor_cluster::transport::{
-    Answer, Direction, LinkConfig, LinkEnd, LinkEvent, LinkState, Links, Note, PeerId, Transport,
-    Unanswered,
+    Answer, DialFailure, Direction, LinkConfig, LinkEnd, LinkEvent, LinkState, Links, Note, PeerId,
+    Transport, Unanswered,
 };
 use actor_core::{
     NodeId, ShardId,
@@ -99,6 +99,7 @@ async fn each_senders_requests_begin_in_its_order_and_share_frames() {
     assert!(frames < 800, "{frames} frames for 1600 requests");
 }
 
+// TRN-6
 #[tokio::test]
 async fn a_request_without_a_link_did_not_leave() {
     let a = node("a").await;
@@ -110,6 +111,7 @@ async fn a_request_without_a_link_did_not_leave() {
     assert_eq!(why.refusal().kind(), "unavailable");
 }
 
+// TRN-4
 #[tokio::test]
 async fn a_panic_at_the_peer_is_told_as_a_crash_and_costs_one_request() {
     let (mut a, b) = (node("a").await, node("b").await);
@@ -215,7 +217,7 @@ async fn a_node_that_closes_answers_what_it_has_and_takes_nothing_new() {
     let open = a.ask(&b.id, "gated", b"x");
     b.handler.reached(1).await;
     let gate = b.handler.gate.clone();
-    let b_id = b.id.clone();
+    let b_peer = b.peer();
 
     let closing = tokio::spawn(async move {
         b.links.close(Duration::from_secs(30)).await;
@@ -227,10 +229,18 @@ async fn a_node_that_closes_answers_what_it_has_and_takes_nothing_new() {
     });
     let leaving = |event: &LinkEvent| matches!(event, LinkEvent::Leaving(_)).then_some(());
     a.event("the peer's word", leaving).await;
-    let new = a.ask(&b_id, "echo", b"y").await;
+    let new = a.ask(&b_peer.id, "echo", b"y").await;
+    let mut late = node("late").await;
+    late.links.connect(b_peer);
+    let refused = |event: &LinkEvent| match event {
+        LinkEvent::Unreached { why, .. } => Some(why.clone()),
+        _ => None,
+    };
+    let refused = late.event("no link to a leaving node", refused).await;
     gate.add_permits(1);
 
     assert!(matches!(new, Err(Unanswered::NotLinked(_))), "{new:?}");
+    assert_eq!(refused, DialFailure::Leaving);
     assert_eq!(soon("the answer", open).await, Ok(outcome(b"x")));
     let end = soon("the end", closing).await.unwrap();
     assert_eq!(end, LinkEnd::Orderly);

@@ -175,6 +175,7 @@ async fn requests_begin_in_the_order_sent_and_have_their_answers() {
     assert!(begun.is_sorted() && begun.len() == 100);
 }
 
+// TRN-2
 #[tokio::test(start_paused = true)]
 async fn an_envelope_that_cannot_be_read_costs_only_itself() {
     let pair = pair(config());
