@@ -7,7 +7,7 @@ use actor_cluster::{
     node::{Phase, StartErrorKind},
 };
 use actor_core::{
-    Entity, handlers,
+    Entity, ShardId, handlers,
     store::{
         nodes::{self, NodeRow, NodeState},
         ownership,
@@ -166,7 +166,7 @@ async fn only_messages_of_a_life_that_ended_badly_are_suspect() {
 
         let node = start(&file, &[]).await.expect("starts");
         assert_eq!(
-            node.hosting().is_suspect(1),
+            node.hosting().is_suspect(ShardId(0), 1),
             suspect,
             "in order: {in_order}"
         );
