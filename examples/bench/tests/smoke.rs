@@ -60,7 +60,11 @@ fn a_wrong_argument_is_named_with_what_is_accepted() {
         ),
         (
             vec!["list", "--database-url", "mysql://x"],
-            "--database-url is mysql://x",
+            "--database-url is not accepted: cannot open \"mysql://x\"",
+        ),
+        (
+            vec!["postgres", "--", "list", "--database-url", "sqlite://x"],
+            "postgres starts a server; --database-url names another",
         ),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_bench"))
