@@ -21,6 +21,7 @@ pub mod migrate;
 
 pub mod nodes;
 pub mod ownership;
+pub mod suspicions;
 
 pub mod lane;
 pub mod statement;

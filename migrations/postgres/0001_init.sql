@@ -30,6 +30,19 @@ CREATE TABLE shards (
     epoch       bigint NOT NULL
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
+-- Who saw a node dead before its lease ran out, and who said so wrongly.
+CREATE TABLE suspicions (
+    node        text COLLATE "C" NOT NULL,
+    incarnation bigint NOT NULL,
+    witness     text COLLATE "C" NOT NULL,
+    at          bigint NOT NULL,
+    PRIMARY KEY (node, incarnation, witness)
+);
+CREATE TABLE distrust (
+    witness text COLLATE "C" NOT NULL PRIMARY KEY,
+    until   bigint NOT NULL
+);
+
 -- One row a durable entity. `version` counts its writes, `base` is the version the last write was
 -- made from, `shape` the version of the kind's state type. Room on the page, since states are replaced.
 CREATE TABLE entities (

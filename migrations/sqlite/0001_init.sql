@@ -27,6 +27,19 @@ CREATE TABLE shards (
     epoch       INTEGER NOT NULL
 );
 
+-- Who saw a node dead before its lease ran out, and who said so wrongly.
+CREATE TABLE suspicions (
+    node        TEXT    NOT NULL,
+    incarnation INTEGER NOT NULL,
+    witness     TEXT    NOT NULL,
+    at          INTEGER NOT NULL,
+    PRIMARY KEY (node, incarnation, witness)
+) WITHOUT ROWID;
+CREATE TABLE distrust (
+    witness TEXT    NOT NULL PRIMARY KEY,
+    until   INTEGER NOT NULL
+) WITHOUT ROWID;
+
 -- One row a durable entity. `version` counts its writes, `base` is the version the last write was
 -- made from, `shape` the version of the kind's state type.
 CREATE TABLE entities (

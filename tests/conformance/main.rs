@@ -1,6 +1,7 @@
 //! What every database must do for us, on SQLite. The same files run on PostgreSQL, in the target
 //! `postgres`.
 
+mod deaths;
 mod files;
 mod lane_epochs;
 mod lane_items;

@@ -3,6 +3,8 @@
 //!
 //! It starts its own servers; see `actor_tests::postgres`.
 
+#[path = "../conformance/deaths.rs"]
+mod deaths;
 #[path = "../conformance/lane_epochs.rs"]
 mod lane_epochs;
 #[path = "../conformance/lane_items.rs"]

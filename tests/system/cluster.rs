@@ -54,21 +54,22 @@ async fn killed_nodes_lose_nothing_and_count_nothing_twice() -> Result<()> {
     let load = Load::start(&cluster, seed);
     let mut rng = seed.rng(99);
 
-    let mut cut = 0;
+    let (mut cut, mut gaps) = (0, Vec::new());
     for kill in 0..KILLS {
         load.answered(rng.u64(50..200)).await?;
         let open = load.open();
         cluster.kill(kill % 3).await?;
         cut += open;
-        // The others have its shards when all is answered again.
-        load.answered(200).await?;
+        gaps.push(cluster.answers_again(kill % 3).await?);
         cluster.start_again(kill % 3).await?;
     }
     load.answered(300).await?;
     let repeated = load.finish().await?;
     check(&mut cluster, &load).await?;
 
+    gaps.sort_unstable();
     println!("{KILLS} kills with {cut} requests open, {repeated} attempts repeated");
+    println!("until every entity answered again: {gaps:.0?}");
     assert!(
         cut > 0,
         "no kill hit work in flight: the test showed nothing"

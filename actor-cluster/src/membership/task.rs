@@ -13,16 +13,17 @@ use actor_core::{
         StoreError, StoreErrorKind, mailbox,
         nodes::{self, NodeRow, NodeState},
         ownership::{self, ShardRow, Taken},
+        suspicions::{self, Declared},
     },
 };
-use tokio::sync::watch;
+use tokio::sync::{broadcast::error::RecvError, watch};
 
-use super::{Action, Event, Lease, Terms, step};
+use super::{Action, Event, Lease, Loss, Terms, step};
 use crate::{
     node::Phase,
     routing::Peers,
     shard::placement,
-    transport::{Note, Peer, PeerId},
+    transport::{DialFailure, LinkEvent, Note, Peer, PeerId},
 };
 
 /// How long an activation that was cut off may take to be gone.
@@ -77,6 +78,9 @@ impl Member {
                 Action::DropEverything(loss) => {
                     tracing::error!(node = %self.node(), %loss, "the node stops serving");
                     self.hosting.shards().revoke_all();
+                    if loss == Loss::Deposed {
+                        self.doubt_witnesses().await;
+                    }
                     self.phase.send_replace(Phase::Lost(loss));
                     self.hosting.stop().await;
                 }
@@ -119,6 +123,56 @@ impl Member {
             if let Err(error) = self.balance().await {
                 tracing::warn!(%error, "the shards could not be balanced");
             }
+        }
+    }
+
+    /// Testifies when a peer is seen dead: a link to it ended, and where it listened nobody answers
+    /// any more, or another life of it does (architecture D3).
+    pub(crate) async fn keep_watch(self) {
+        let Some(peers) = self.peers.clone() else {
+            return;
+        };
+        let mut events = peers.links.events();
+        loop {
+            let seen = match events.recv().await {
+                Ok(LinkEvent::Unreached {
+                    peer,
+                    why,
+                    had_link: true,
+                }) if is_death(&peer, &why) => peer,
+                Ok(_) | Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Closed) => return,
+            };
+            match self.testify(&seen).await {
+                Ok(Declared::Dead) => {
+                    tracing::warn!(peer = %seen, "declared dead before its lease ran out");
+                    metrics::counter!("actor_deaths_declared_total").increment(1);
+                    peers.tell_all(&Note::Released);
+                    peers.desk.balance.notify_one();
+                }
+                Ok(Declared::Undecided | Declared::Ended) => {}
+                Err(error) => tracing::warn!(%error, peer = %seen, "a death could not be told"),
+            }
+        }
+    }
+
+    async fn testify(&self, seen: &PeerId) -> Result<Declared, StoreError> {
+        let (me, ttl) = (self.node().clone(), self.terms.ttl);
+        let suspect = (seen.node.clone(), seen.incarnation);
+        let declared = self.hosting.store().write("declare dead", move |c| {
+            Box::pin(async move { suspicions::declare(c, &suspect, &me, ttl).await })
+        });
+        declared.await
+    }
+
+    /// Whoever testified against this life of the node was wrong: it is here.
+    async fn doubt_witnesses(&self) {
+        let me = (self.node().clone(), self.incarnation());
+        let doubted = self.hosting.store().write("doubt witnesses", move |c| {
+            Box::pin(async move { suspicions::doubt_witnesses(c, &me).await })
+        });
+        if let Err(error) = doubted.await {
+            tracing::warn!(%error, "false witnesses could not be noted");
         }
     }
 
@@ -333,6 +387,15 @@ impl Member {
 
     fn incarnation(&self) -> Incarnation {
         self.hosting.shards().incarnation()
+    }
+}
+
+/// Says whether a failed dial shows that this life of the peer is over.
+fn is_death(peer: &PeerId, why: &DialFailure) -> bool {
+    match why {
+        DialFailure::Refused => true,
+        DialFailure::Other(other) => other.node == peer.node,
+        _ => false,
     }
 }
 

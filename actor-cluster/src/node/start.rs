@@ -22,6 +22,7 @@ use actor_core::{
         meta, migrate,
         nodes::{self, NodeRow, NodeState},
         ownership::{self, Taken},
+        suspicions,
     },
 };
 use tokio::sync::{OnceCell, watch};
@@ -184,6 +185,7 @@ async fn join(node: &Node, terms: Terms, expected: usize, sent: Instant) -> Resu
     while Clock.now() < patience && member.count_live().await? < expected {
         Clock.sleep(LOOK_EVERY).await;
     }
+    node.own(tokio::spawn(member.clone().keep_watch()));
     member.balance().await?;
     // Before the task that balances: a drain must find it.
     let _ = node.inner.member.set(member.clone());
@@ -300,6 +302,7 @@ async fn register(
             }
             let incarnation = nodes::register(c, &name, &address, ttl).await?;
             ownership::ensure(c, count).await?;
+            suspicions::forget(c).await?;
             let taken = if alone {
                 let all: Vec<_> = (0..count).map(ShardId).collect();
                 ownership::take(c, &all, &name, incarnation, ttl).await?

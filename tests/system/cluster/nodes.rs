@@ -3,15 +3,20 @@
 use std::net::SocketAddr;
 
 use actor_tests::{
-    Context, Deadline, Failure, Http, Metrics, Program, Result, Running, postgres::Postgres,
+    Context, Deadline, Failure, Http, Metrics, Program, Result, Running, Stopwatch,
+    postgres::Postgres,
 };
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use crate::shop::{START_SECONDS, ready};
+use crate::shop::{START_SECONDS, call, ready};
 
 /// How long the cluster may take to agree on who owns what.
 const AGREE_SECONDS: u64 = 40;
+
+/// Entities asked for after a kill: some of each node.
+const ENTITIES: usize = 32;
 
 /// The shards of the shop, as the settings have them by default.
 const SHARDS: f64 = 512.0;
@@ -172,6 +177,27 @@ impl Cluster {
                 .await;
         }
         Err(Failure::new(format!("the others own {sum} shards")))
+    }
+
+    /// Asks a survivor for many entities until all have answered; returns how long that took.
+    pub(crate) async fn answers_again(&mut self, dead: usize) -> Result<std::time::Duration> {
+        let began = Stopwatch::start();
+        let other = (dead + 1) % self.len();
+        let by = Deadline::seconds(AGREE_SECONDS);
+        for entity in 0..ENTITIES {
+            let request = call("stock", &format!("sku-{entity}"), "level", &json!({}));
+            loop {
+                let answer = self.http(other).send(&request, by).await;
+                match answer {
+                    Ok(answer) if answer.status == 200 => break,
+                    other if by.is_past() => {
+                        return Err(Failure::new(format!("sku-{entity}: {other:?}")));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(began.elapsed())
     }
 
     pub(crate) async fn stop(mut self) -> Result<()> {
