@@ -185,6 +185,8 @@ impl Client {
         }
         let deadline = hosting.deadline(invocation.timeout);
         let shard = hosting.shard_of(&invocation.kind, invocation.id.as_str());
+        // A durable entity remembers a call with an identity.
+        let repeatable = invocation.call.is_some() && hosted.role() != Role::Entity;
         loop {
             let mut invocation = invocation.clone();
             invocation.timeout = deadline.saturating_duration_since(hosting.now());
@@ -195,6 +197,7 @@ impl Client {
             match hosted.clone().invoke(self.clone(), invocation).await {
                 // Nothing was done here, and the shard went to another node.
                 Err(Refusal::Unavailable(_)) if hosting.moved(shard) => {}
+                Err(Refusal::UnknownOutcome(_)) if repeatable && hosting.moved(shard) => {}
                 answer => return answer,
             }
         }

@@ -8,6 +8,7 @@ mod cluster;
 mod crashes;
 mod determinism;
 mod fences;
+mod handoff;
 mod messages;
 mod poison;
 mod timers;

@@ -99,6 +99,11 @@ impl SimRouter {
                         let bytes = parcel.downcast::<Vec<u8>>().expect("our own");
                         match Answer::decode(&bytes) {
                             Ok(Answer::Refused(refusal @ Refusal::Unavailable(_))) => refusal,
+                            Ok(Answer::Refused(refusal @ Refusal::UnknownOutcome(_)))
+                                if repeatable =>
+                            {
+                                refusal
+                            }
                             Ok(Answer::Refused(refusal)) => return Err(refusal),
                             Ok(other) => return Ok(other),
                             Err(error) => return Err(unread(&error)),

@@ -1,0 +1,128 @@
+//! Shards that move while they are used: what runs goes on to its end, who calls waits.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use actor_cluster::sim::{self, Sim};
+use actor_core::{Ctx, Entity, handlers};
+use serde::{Deserialize, Serialize};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How often handlers began.
+#[derive(Clone, Debug, Default)]
+struct Begun(Arc<AtomicU64>);
+
+/// Adds after a while, and is stored.
+#[derive(Debug, Default, Entity, Serialize, Deserialize)]
+#[entity(durable)]
+struct Till {
+    sum: u64,
+}
+
+#[handlers]
+impl Till {
+    pub async fn add(&mut self, ms: u64, ctx: &mut Ctx<Self>) -> u64 {
+        ctx.resource::<Begun>().0.fetch_add(1, Ordering::SeqCst);
+        ctx.hosting().clock().sleep(Duration::from_millis(ms)).await;
+        self.sum += 1;
+        self.sum
+    }
+
+    pub fn sum(&self) -> u64 {
+        self.sum
+    }
+}
+
+/// Calls every entity again and again; returns how many calls there were.
+fn callers(sim: &Sim, entities: u64, rounds: u64, ms: u64) -> Vec<tokio::task::JoinHandle<u64>> {
+    (0..entities)
+        .map(|id| {
+            let till = sim.entity::<Till>(id);
+            tokio::spawn(async move {
+                for round in 1..=rounds {
+                    let sum = till.add(ms).timeout(60 * SECOND).await;
+                    assert_eq!(sum, Ok(round), "entity {id}");
+                }
+                rounds
+            })
+        })
+        .collect()
+}
+
+#[sim::test(nodes = 3, host(Till), seeds = 6)]
+async fn handlers_end_where_they_began_when_their_shard_moves(sim: Sim) {
+    let begun = Begun::default();
+    sim.provide(begun.clone());
+    sim.advance(5 * SECOND).await;
+    sim.crash(2);
+    sim.advance(15 * SECOND).await;
+
+    let callers = callers(&sim, 24, 6, 700);
+    sim.restart(2).await;
+    let before: Vec<_> = (0..24).map(|id| sim.owner::<Till>(id)).collect();
+    let mut calls = 0;
+    for caller in callers {
+        calls += caller.await.expect("nobody sees the move");
+    }
+    sim.advance(5 * SECOND).await;
+
+    let after: Vec<_> = (0..24).map(|id| sim.owner::<Till>(id)).collect();
+    assert_ne!(before, after, "nothing moved: the test showed nothing");
+    assert_eq!(
+        begun.0.load(Ordering::SeqCst),
+        calls,
+        "no handler began twice"
+    );
+}
+
+#[sim::test(nodes = 3, host(Till), seeds = 6)]
+async fn a_node_that_leaves_lets_its_handlers_end_and_hands_everything_over(sim: Sim) {
+    let begun = Begun::default();
+    sim.provide(begun.clone());
+    sim.advance(5 * SECOND).await;
+
+    let callers = callers(&sim, 24, 4, 1500);
+    sim.advance(2 * SECOND).await;
+    let stopped = sim.shutdown(0).await.expect("it stops in order");
+    let mut calls = 0;
+    for caller in callers {
+        calls += caller.await.expect("nobody sees that it left");
+    }
+
+    assert_eq!(stopped.unfinished, 0);
+    assert_eq!(
+        begun.0.load(Ordering::SeqCst),
+        calls,
+        "no handler began twice"
+    );
+}
+
+/// A handler that does not end must not hold its shard for ever.
+#[sim::test(nodes = 2, host(Till), seeds = 4)]
+async fn a_handler_that_does_not_end_is_cut_off_and_its_call_goes_on_elsewhere(sim: Sim) {
+    let begun = Begun::default();
+    sim.provide(begun.clone());
+    sim.advance(5 * SECOND).await;
+    sim.crash(1);
+    sim.advance(15 * SECOND).await;
+    let callers = callers(&sim, 16, 1, 20_000);
+    sim.advance(SECOND).await;
+
+    sim.restart(1).await;
+    for caller in callers {
+        caller.await.expect("it is answered in the end");
+    }
+
+    let begun = begun.0.load(Ordering::SeqCst);
+    assert!(begun > 16, "{begun}: nothing was cut off");
+    for id in 0..16 {
+        let sum = sim.entity::<Till>(id).sum().await;
+        assert_eq!(sum, Ok(1), "what was cut off left no trace");
+    }
+}
