@@ -4,6 +4,7 @@
 //! ([`actor_core::store::nodes`]) and which shards a member takes ([`crate::shard`]).
 
 pub(crate) mod task;
+mod watch;
 
 use std::{fmt, time::Duration};
 

@@ -13,17 +13,16 @@ use actor_core::{
         StoreError, StoreErrorKind, mailbox,
         nodes::{self, NodeRow, NodeState},
         ownership::{self, ShardRow, Taken},
-        suspicions::{self, Declared},
     },
 };
-use tokio::sync::{broadcast::error::RecvError, watch};
+use tokio::sync::watch;
 
 use super::{Action, Event, Lease, Loss, Terms, step};
 use crate::{
     node::Phase,
     routing::Peers,
     shard::placement,
-    transport::{DialFailure, LinkEvent, Note, Peer, PeerId},
+    transport::{Note, Peer, PeerId},
 };
 
 /// How long an activation that was cut off may take to be gone.
@@ -123,56 +122,6 @@ impl Member {
             if let Err(error) = self.balance().await {
                 tracing::warn!(%error, "the shards could not be balanced");
             }
-        }
-    }
-
-    /// Testifies when a peer is seen dead: a link to it ended, and where it listened nobody answers
-    /// any more, or another life of it does (architecture D3).
-    pub(crate) async fn keep_watch(self) {
-        let Some(peers) = self.peers.clone() else {
-            return;
-        };
-        let mut events = peers.links.events();
-        loop {
-            let seen = match events.recv().await {
-                Ok(LinkEvent::Unreached {
-                    peer,
-                    why,
-                    had_link: true,
-                }) if is_death(&peer, &why) => peer,
-                Ok(_) | Err(RecvError::Lagged(_)) => continue,
-                Err(RecvError::Closed) => return,
-            };
-            match self.testify(&seen).await {
-                Ok(Declared::Dead) => {
-                    tracing::warn!(peer = %seen, "declared dead before its lease ran out");
-                    metrics::counter!("actor_deaths_declared_total").increment(1);
-                    peers.tell_all(&Note::Released);
-                    peers.desk.balance.notify_one();
-                }
-                Ok(Declared::Undecided | Declared::Ended) => {}
-                Err(error) => tracing::warn!(%error, peer = %seen, "a death could not be told"),
-            }
-        }
-    }
-
-    async fn testify(&self, seen: &PeerId) -> Result<Declared, StoreError> {
-        let (me, ttl) = (self.node().clone(), self.terms.ttl);
-        let suspect = (seen.node.clone(), seen.incarnation);
-        let declared = self.hosting.store().write("declare dead", move |c| {
-            Box::pin(async move { suspicions::declare(c, &suspect, &me, ttl).await })
-        });
-        declared.await
-    }
-
-    /// Whoever testified against this life of the node was wrong: it is here.
-    async fn doubt_witnesses(&self) {
-        let me = (self.node().clone(), self.incarnation());
-        let doubted = self.hosting.store().write("doubt witnesses", move |c| {
-            Box::pin(async move { suspicions::doubt_witnesses(c, &me).await })
-        });
-        if let Err(error) = doubted.await {
-            tracing::warn!(%error, "false witnesses could not be noted");
         }
     }
 
@@ -381,21 +330,12 @@ impl Member {
         Ok(live(&self.read_map().await?.nodes).len())
     }
 
-    fn node(&self) -> &NodeId {
+    pub(super) fn node(&self) -> &NodeId {
         self.hosting.shards().node()
     }
 
-    fn incarnation(&self) -> Incarnation {
+    pub(super) fn incarnation(&self) -> Incarnation {
         self.hosting.shards().incarnation()
-    }
-}
-
-/// Says whether a failed dial shows that this life of the peer is over.
-fn is_death(peer: &PeerId, why: &DialFailure) -> bool {
-    match why {
-        DialFailure::Refused => true,
-        DialFailure::Other(other) => other.node == peer.node,
-        _ => false,
     }
 }
 

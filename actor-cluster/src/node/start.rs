@@ -91,6 +91,19 @@ struct Registration {
     sent: Instant,
 }
 
+impl Registration {
+    /// Hands out what was won, and the lease; without terms it never ends.
+    fn grant(&self, shards: &Shards, terms: Option<Terms>) {
+        match terms {
+            None => shards.hold_lease_unlimited(),
+            Some(terms) => shards.extend_lease(self.sent + terms.held()),
+        }
+        for taken in &self.taken {
+            shards.grant(taken.shard, taken.epoch);
+        }
+    }
+}
+
 pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
     let Parts {
         settings,
@@ -117,18 +130,11 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
     }
     let address = links.as_ref().map_or("", |links| links.address.as_str());
     let registration = register(&store, &settings, &name, address, alone).await?;
-    let shards = Shards::new(settings.shards, name, registration.incarnation);
     let terms = Terms {
         ttl: settings.lease_ttl,
     };
-    if alone {
-        shards.hold_lease_unlimited();
-    } else {
-        shards.extend_lease(registration.sent + terms.held());
-    }
-    for taken in &registration.taken {
-        shards.grant(taken.shard, taken.epoch);
-    }
+    let shards = Shards::new(settings.shards, name, registration.incarnation);
+    registration.grant(&shards, (!alone).then_some(terms));
     let linked = links.map(|links| links.meet(&shards, &environment.rng));
     let mut config = HostingConfig::new(registry, store.clone(), Arc::new(shards));
     config.resources = resources;

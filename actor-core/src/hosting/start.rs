@@ -25,7 +25,7 @@ use crate::{
     shards::Shards,
     store::{
         Store, StoreError,
-        lane::{Announced, LaneConfig, Lanes},
+        lane::{Announced, EventHook, LaneConfig, Lanes},
     },
     supervise::NodeSupervisor,
     timers::Timers,
@@ -162,34 +162,28 @@ impl Hosting {
             store: config.store.clone(),
             rng: config.rng.clone(),
         });
-        let router = hosting.router.clone();
-        let announce = move |announced: Vec<Announced>| {
-            for event in announced {
-                let event: Arc<TopicEvent> = Arc::new(event.into());
-                topics.announce(&event);
-                if let Some(router) = &router {
-                    router.announce(&event);
-                }
-            }
-        };
         let lanes = Lanes::start(LaneConfig::new(
             config.store,
             config.shards,
             config.rng,
-            Arc::new(announce),
+            event_hook(topics, hosting.router.clone()),
         ));
         if hosting.lanes.set(lanes).is_err() {
             unreachable!("the hosting was just made");
         }
-        let wheel = hosting.wheel.clone();
-        hosting.spawn(async move { wheel.run().await });
-        if config.serves {
-            hosting.spawn(hosting.clone().keep_polling());
-            hosting.spawn(hosting.clone().keep_refilling());
-            hosting.spawn(hosting.clone().keep_firing());
-            hosting.spawn(hosting.clone().keep_sweeping());
-        }
+        hosting.start_tasks(config.serves);
         Ok(hosting)
+    }
+
+    fn start_tasks(self: &Arc<Self>, serves: bool) {
+        let wheel = self.wheel.clone();
+        self.spawn(async move { wheel.run().await });
+        if serves {
+            self.spawn(self.clone().keep_polling());
+            self.spawn(self.clone().keep_refilling());
+            self.spawn(self.clone().keep_firing());
+            self.spawn(self.clone().keep_sweeping());
+        }
     }
 
     /// Runs a task of the framework; it ends with the node.
@@ -258,6 +252,19 @@ impl Hosting {
             supervisor.kill();
         }
     }
+}
+
+/// Returns what tells listeners of stored events, here and at the other nodes.
+fn event_hook(topics: Arc<Topics>, router: Option<Arc<dyn Router>>) -> EventHook {
+    Arc::new(move |announced: Vec<Announced>| {
+        for event in announced {
+            let event: Arc<TopicEvent> = Arc::new(event.into());
+            topics.announce(&event);
+            if let Some(router) = &router {
+                router.announce(&event);
+            }
+        }
+    })
 }
 
 impl From<Announced> for TopicEvent {
