@@ -75,6 +75,8 @@ pub enum Lease {
 pub enum Loss {
     /// No renewal was answered in time.
     Expired,
+    /// Nobody can dial it any more: the port of its links is lost.
+    Unreachable,
     /// The row says so: it expired there, was tombstoned, or names a later life of the node.
     Deposed,
 }
@@ -83,6 +85,7 @@ impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Expired => "the lease could not be renewed in time",
+            Self::Unreachable => "the port of its links is lost",
             Self::Deposed => "the lease was taken away",
         })
     }

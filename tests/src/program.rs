@@ -67,6 +67,13 @@ impl Program {
         self
     }
 
+    /// Takes an environment variable away.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.settings.remove(name);
+        self
+    }
+
     /// Adds a command-line argument.
     #[must_use]
     pub fn argument(mut self, argument: impl Into<String>) -> Self {

@@ -133,3 +133,19 @@ async fn a_second_process_of_the_same_name_is_refused() -> Result<()> {
     assert!(owned > 0.0, "the first one goes on");
     cluster.stop().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_the_secret_is_refused_where_others_are() -> Result<()> {
+    let cluster = Cluster::start(1).await?;
+    let stranger = cluster.program(0).clone().without("ACTOR_CLUSTER_SECRET");
+
+    let ended = stranger
+        .setting("ACTOR_NODE_NAME", "stranger")
+        .run(Deadline::seconds(30))
+        .await?;
+
+    assert_eq!(ended.code, Some(2));
+    let said = ended.err.join("\n");
+    assert!(said.contains("ACTOR_CLUSTER_SECRET is not set"), "{said}");
+    cluster.stop().await
+}

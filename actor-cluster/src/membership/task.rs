@@ -53,6 +53,9 @@ impl Member {
         let mut lease = Lease::registered(registered, self.terms);
         let mut renewal = None;
         while let Some(wake_at) = lease.wake_at() {
+            if matches!(*self.phase.borrow(), Phase::Lost(_)) {
+                return; // Lost for another reason: it runs out.
+            }
             let event = match &mut renewal {
                 None => {
                     Clock.sleep_until(wake_at).await;
@@ -74,17 +77,20 @@ impl Member {
                 Action::Wait => {}
                 Action::Renew => renewal = Some(Box::pin(self.clone().renew())),
                 Action::Extend(until) => self.hosting.shards().extend_lease(until),
-                Action::DropEverything(loss) => {
-                    tracing::error!(node = %self.node(), %loss, "the node stops serving");
-                    self.hosting.shards().revoke_all();
-                    if loss == Loss::Deposed {
-                        self.doubt_witnesses().await;
-                    }
-                    self.phase.send_replace(Phase::Lost(loss));
-                    self.hosting.stop().await;
-                }
+                Action::DropEverything(loss) => self.drop_everything(loss).await,
             }
         }
+    }
+
+    /// Stops serving at once: somebody else may own everything, or soon will.
+    pub(super) async fn drop_everything(&self, loss: Loss) {
+        tracing::error!(node = %self.node(), %loss, "the node stops serving");
+        self.hosting.shards().revoke_all();
+        if loss == Loss::Deposed {
+            self.doubt_witnesses().await;
+        }
+        self.phase.send_replace(Phase::Lost(loss));
+        self.hosting.stop().await;
     }
 
     async fn renew(self) -> Event {

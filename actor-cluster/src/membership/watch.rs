@@ -9,12 +9,13 @@ use actor_core::store::{
 };
 use tokio::sync::broadcast::error::RecvError;
 
-use super::task::Member;
+use super::{Loss, task::Member};
 use crate::transport::{DialFailure, LinkEvent, Note, PeerId};
 
 impl Member {
     /// Testifies when a peer is seen dead: a link to it ended, and where it listened nobody answers
-    /// any more, or another life of it does (architecture D3).
+    /// any more, or another life of it does (architecture D3). Stops serving if this node cannot
+    /// be dialled any more.
     pub(crate) async fn keep_watch(self) {
         let Some(peers) = self.peers.clone() else {
             return;
@@ -27,6 +28,10 @@ impl Member {
                     why,
                     had_link: true,
                 }) if is_death(&peer, &why) => peer,
+                // Whoever gets the port next could speak in its name.
+                Ok(LinkEvent::ListenerLost(_)) => {
+                    return self.drop_everything(Loss::Unreachable).await;
+                }
                 Ok(_) | Err(RecvError::Lagged(_)) => continue,
                 Err(RecvError::Closed) => return,
             };

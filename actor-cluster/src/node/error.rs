@@ -53,10 +53,26 @@ impl StartError {
     }
 
     pub(super) fn links(settings: &Settings, error: &(dyn std::error::Error + 'static)) -> Self {
-        let message = format!(
-            "ACTOR_CLUSTER_LISTEN is {}: {error}",
-            settings.cluster_listen
-        );
+        let listen = settings.cluster_listen;
+        Self::setting(format!("ACTOR_CLUSTER_LISTEN is {listen}: {error}"))
+    }
+
+    pub(super) fn unreachable(address: &str) -> Self {
+        Self::setting(format!(
+            "ACTOR_CLUSTER_ADVERTISE is {address}, which only this machine can dial, and the \
+             database is on another: set it, or ACTOR_CLUSTER_LISTEN, to an address that the other \
+             nodes reach"
+        ))
+    }
+
+    pub(super) fn no_secret(other: &NodeId) -> Self {
+        Self::setting(format!(
+            "ACTOR_CLUSTER_SECRET is not set, and the node {other} uses this database: nodes of \
+             one cluster need the same secret, of at least 16 bytes"
+        ))
+    }
+
+    fn setting(message: String) -> Self {
         Self {
             kind: StartErrorKind::Setting,
             message: message.into(),

@@ -53,9 +53,13 @@ impl Linked {
         let bound = Links::bind(config, name.clone(), settings.cluster_listen, rng).await;
         let links = bound.map_err(|error| StartError::links(settings, &error))?;
         let listening = links.local_address().to_string();
+        let address = settings.cluster_advertise.clone().unwrap_or(listening);
+        if is_loopback(&address) && !is_loopback(database_host(&settings.database_url)) {
+            return Err(StartError::unreachable(&address));
+        }
         Ok(Some(Self {
             links: Arc::new(links),
-            address: settings.cluster_advertise.clone().unwrap_or(listening),
+            address,
         }))
     }
 
@@ -111,8 +115,48 @@ impl Met {
     }
 }
 
+/// Returns the host of a database address, with its port; empty for a socket file.
+fn database_host(url: &str) -> &str {
+    let place = url.split_once("://").map_or(url, |(_, place)| place);
+    let place = place.split(['/', '?']).next().unwrap_or_default();
+    place.rsplit_once('@').map_or(place, |(_, host)| host)
+}
+
+/// Says whether `HOST:PORT`, `HOST` or nothing stays on this machine.
+fn is_loopback(place: &str) -> bool {
+    let host = match place.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => place.split(':').next().unwrap_or_default(),
+    };
+    let address = host.parse::<std::net::IpAddr>();
+    host.is_empty() || host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
 impl fmt::Debug for Met {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Met({:?})", self.peers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_on_this_machine() {
+        let table = [
+            ("postgres://a:b@127.0.0.1:5432/db?schema=x", true),
+            ("postgres://a@localhost/db", true),
+            ("postgres://a:p@[::1]:5432/db", true),
+            ("postgres:///db?host=/run/postgresql", true),
+            ("postgres://a:b%40c@db.internal:5432/db", false),
+            ("postgres://10.0.0.3/db", false),
+            ("postgres://[fd00::3]:5432/db", false),
+        ];
+        for (url, expected) in table {
+            assert_eq!(is_loopback(database_host(url)), expected, "{url}");
+        }
+        assert!(is_loopback("127.0.0.1:4000") && is_loopback("[::1]:4000"));
+        assert!(!is_loopback("10.1.2.3:4000") && !is_loopback("pod-1.nodes:4000"));
     }
 }

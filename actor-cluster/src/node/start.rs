@@ -258,6 +258,12 @@ async fn outlive(
     loop {
         let rows = store.read("former life", move |c| Box::pin(nodes::list(c, ttl)));
         let rows = rows.await?;
+        let live = |row: &&NodeRow| row.node != *name && !row.lease_left.is_zero();
+        if links.is_none()
+            && let Some(other) = rows.iter().find(live)
+        {
+            return Err(StartError::no_secret(&other.node));
+        }
         let ended = |row: &NodeRow| matches!(row.state, NodeState::Left | NodeState::Dead);
         let former = rows.iter().find(|row| row.node == *name && !ended(row));
         let Some(former) = former.filter(|row| !row.lease_left.is_zero()) else {
