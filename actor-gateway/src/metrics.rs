@@ -134,8 +134,8 @@ impl Stuck {
     }
 }
 
-/// Sets what is counted anew for each look. Links may have come up before anything was recorded, and
-/// a node that is alone never looks for others.
+/// Sets what is counted anew for each look. Links may have come up before anything was recorded,
+/// and a node that is alone never looks for others.
 fn publish_cluster(shared: &Shared) {
     let hosting = shared.client.hosting();
     if hosting.shards().lease_left(hosting.now()).is_none() {
