@@ -12,6 +12,7 @@
 //! # }
 //! ```
 
+pub mod cluster;
 pub mod config;
 pub mod error;
 mod linked;
@@ -41,9 +42,11 @@ use tokio::{
     task::JoinHandle,
 };
 
+use self::cluster::{Changes, What};
 use self::linked::Met;
 use self::start::{Environment, Parts};
 pub use self::{
+    cluster::Cluster,
     config::{HasSettings, LogFormat, Secret, SettingError, Settings, parse_or_exit},
     error::{StartError, StartErrorKind},
 };
@@ -75,6 +78,7 @@ struct Inner {
     /// Its part in a cluster; `None` for a node that is alone.
     member: OnceLock<Member>,
     links: Mutex<Option<Met>>,
+    changes: Changes,
     left: OnceCell<Stopped>,
 }
 
@@ -153,6 +157,16 @@ impl Node {
         &self.inner.settings
     }
 
+    /// Returns the node's part in its cluster, for operators: its links, and what changed lately.
+    pub fn cluster(&self) -> Cluster {
+        Cluster {
+            links: self
+                .peers()
+                .map_or_else(Vec::new, |peers| peers.links.snapshot()),
+            changes: self.inner.changes.latest(),
+        }
+    }
+
     /// Returns where the node is in its life.
     pub fn phase(&self) -> Phase {
         *self.inner.phase.borrow()
@@ -187,6 +201,9 @@ impl Node {
             }
             ready
         });
+        if was {
+            self.inner.changes.note(What::Drains);
+        }
         if was && let Err(error) = self.say_draining().await {
             // Only peers that place shards miss it; the drain goes on.
             tracing::warn!(%error, "the drain could not be announced");

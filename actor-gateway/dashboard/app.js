@@ -121,6 +121,8 @@ async function look() {
     panels.tiles(seen);
     panels.nodeList(seen);
     panels.shardMap(seen);
+    panels.linkList(seen);
+    panels.changeList(seen);
     panels.kindList(seen);
     panels.sagaList(seen, sagaAction);
     panels.topicList(seen);

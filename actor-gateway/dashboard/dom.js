@@ -26,13 +26,16 @@ export function show(container, state, build) {
   if (focused) container.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
 }
 
-/** Makes a table; a column is `[title, cell, kind?]` where kind is `num` or `full`. */
-export function table(label, columns, rows) {
+/**
+ * Makes a table; a column is `[title, cell, kind?]`. Its kind is `num`, or says how much of a row it takes on a
+ * narrow screen: `full`, or `three` or `two` of the four parts of a `dense` table.
+ */
+export function table(label, columns, rows, look) {
   const head = columns.map(([title, , kind]) => el("th", { scope: "col", class: kind === "num" ? "num" : null }, title));
   const body = rows.map((row) =>
     el("tr", {}, columns.map(([title, cell, kind]) => el("td", { "data-label": title, class: kind }, cell(row)))),
   );
-  return el("table", { "aria-label": label }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, body));
+  return el("table", { "aria-label": label, class: look }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, body));
 }
 
 export const empty = (text) => el("p", { class: "empty" }, text);
@@ -40,6 +43,14 @@ export const pill = (text, mood) => el("span", { class: `pill ${mood ?? ""}` }, 
 
 const numbers = new Intl.NumberFormat("en");
 export const count = (value) => numbers.format(value ?? 0);
+
+/** Writes a number of bytes as people say them. */
+export function bytes(value) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let unit = 0;
+  for (; value >= 1024 && unit < units.length - 1; unit += 1) value /= 1024;
+  return `${unit && value < 10 ? value.toFixed(1) : count(Math.round(value))} ${units[unit]}`;
+}
 
 /** Writes milliseconds as people say them. */
 export function span(ms) {

@@ -1,6 +1,6 @@
 // What each part of the page shows of what the node said.
 
-import { count, el, empty, pill, show, span, table } from "./dom.js";
+import { bytes, count, el, empty, pill, show, span, table } from "./dom.js";
 
 const body = (id) => document.querySelector(`#${id} [data-body]`);
 const note = (id, text) => { document.querySelector(`#${id} [data-note]`).textContent = text; };
@@ -30,33 +30,100 @@ export function tiles({ nodes, kinds, dead }) {
   show(document.getElementById("tiles"), list, () => list.map(tile));
 }
 
-export function nodeList({ nodes }) {
-  const mood = (node) => (node.alive ? (node.state === "up" ? ["up", "good"] : [node.state, "warn"]) : [node.state === "up" ? "expired" : node.state, "bad"]);
+const LINKS = { up: ["up", "good"], dialling: ["dialling", "warn"], leaving: ["leaving", "warn"] };
+
+/** Draws `part` of `whole` as a bar of colour `place`. */
+function bar(part, whole, place) {
+  const fill = el("i", { class: place });
+  fill.style.width = `${whole ? (100 * part) / whole : 0}%`;
+  return el("span", { class: "bar-of", "aria-hidden": "true" }, fill);
+}
+
+/** Returns the colour of each node that owns shards, the same wherever it is drawn. */
+function colours(shards) {
+  const owners = [...new Set(shards.shards.map((shard) => shard.owner).filter(Boolean))].sort();
+  return (owner) => (owners.includes(owner) ? `o${owners.indexOf(owner) % OWNERS}` : "");
+}
+
+export function nodeList({ nodes, shards }) {
+  const place = colours(shards);
+  const mood = (node) => (node.alive ? (node.state === "up" ? ["up", "good"] : [node.state, "warn"]) : [node.state === "up" ? "expired" : node.state, node.state === "left" ? "" : "bad"]);
+  const lease = (node) => {
+    if (node.lease_left_ms === null) return "file lock";
+    if (!node.alive) return "ended";
+    return [span(node.lease_left_ms), nodes.lease_ttl_ms ? bar(Math.min(node.lease_left_ms, nodes.lease_ttl_ms), nodes.lease_ttl_ms, "lease") : null];
+  };
+  const link = (node) => (node.self ? "–" : node.link ? pill(...LINKS[node.link]) : node.alive ? pill("none", "warn") : "–");
   const columns = [
-    ["Node", (node) => [el("strong", {}, node.node), node.self ? " (this one)" : ""]],
+    ["Node", (node) => [el("strong", {}, node.node), node.self ? " (this one)" : "", node.address ? el("div", { class: "why mono" }, node.address) : null], "three"],
     ["State", (node) => pill(...mood(node))],
-    ["Lease", (node) => (node.lease_left_ms === null ? "file lock" : node.alive ? span(node.lease_left_ms) : "ended")],
+    ["Shards", (node) => [count(node.shards_owned), bar(node.shards_owned, nodes.shards, place(node.node))], "two"],
+    ["Lease", lease, "two"],
+    ["Link", link],
     ["Up", (node) => span(node.uptime_ms), "num"],
     ["Life", (node) => count(node.incarnation), "num"],
-    ["Shards", (node) => count(node.shards_owned), "num"],
   ];
-  note("nodes", `${nodes.shards} shards`);
-  show(body("nodes"), nodes.nodes, () => table("Nodes", columns, nodes.nodes));
+  const rank = (node) => (node.alive ? 0 : 1);
+  const rows = [...nodes.nodes].sort((one, other) => rank(one) - rank(other) || one.node.localeCompare(other.node));
+  const alive = rows.filter((node) => node.alive).length;
+  note("nodes", `${count(alive)} of ${count(rows.length)} alive`);
+  show(body("nodes"), [nodes.nodes, nodes.lease_ttl_ms], () => table("Nodes", columns, rows, "dense"));
 }
 
 export function shardMap({ shards }) {
   const owners = [...new Set(shards.shards.map((shard) => shard.owner).filter(Boolean))].sort();
-  const place = (owner) => (owner ? `o${owners.indexOf(owner) % OWNERS}` : "");
-  const tally = owners.map((owner) => [owner, shards.shards.filter((shard) => shard.owner === owner).length]);
-  const orphans = shards.shards.filter((shard) => !shard.owner).length;
-  if (orphans) tally.push(["nobody", orphans]);
-  const label = tally.map(([owner, number]) => `${owner} owns ${number}`).join(", ");
-  const cell = (shard) => el("i", { class: place(shard.owner), title: `shard ${shard.shard} · ${shard.owner ?? "nobody"} · epoch ${shard.epoch}` });
-  note("shards", `newest epoch ${shards.shards.reduce((most, shard) => Math.max(most, shard.epoch), 0)}`);
+  const place = colours(shards);
+  const tally = owners.map((owner) => [owner, shards.shards.filter((shard) => shard.owner === owner).length, place(owner)]);
+  if (shards.unowned) tally.push(["nobody", shards.unowned, ""]);
+  if (shards.moving) tally.push(["about to leave this node", shards.moving, "moving"]);
+  const label = tally.map(([owner, number]) => `${owner}: ${number}`).join(", ");
+  const title = (shard) => `shard ${shard.shard} · ${shard.owner ?? "nobody"} · epoch ${shard.epoch}${shard.moving ? " · about to leave" : ""}`;
+  const cell = (shard) => el("i", { class: `${place(shard.owner)} ${shard.moving ? "moving" : ""}`, title: title(shard) });
+  const still = shards.moving || shards.unowned ? `${count(shards.moving + shards.unowned)} on the move · ` : "";
+  note("shards", `${still}newest epoch ${shards.shards.reduce((most, shard) => Math.max(most, shard.epoch), 0)}`);
   show(body("shards"), shards.shards, () => [
     el("div", { class: "map", role: "img", "aria-label": `${shards.count} shards: ${label}` }, shards.shards.map(cell)),
-    el("ul", { class: "legend" }, tally.map(([owner, number]) => el("li", {}, el("i", { class: owner === "nobody" ? "" : place(owner) }), `${owner} · ${count(number)}`))),
+    el("ul", { class: "legend" }, tally.map(([owner, number, colour]) => el("li", {}, el("i", { class: colour }), `${owner} · ${count(number)}`))),
   ]);
+}
+
+export function linkList({ nodes }) {
+  const arrow = (link) => (link.direction === "dialled" ? "to" : "from");
+  const columns = [
+    ["Peer", (link) => [el("span", { class: "quiet" }, `${arrow(link)} `), el("strong", {}, link.node), link.trouble ? el("div", { class: "why" }, link.trouble) : null], "three"],
+    ["State", (link) => pill(...LINKS[link.state])],
+    ["Open", (link) => count(link.open), "num"],
+    ["Queued", (link) => bytes(link.queue_bytes), "num"],
+    ["In", (link) => bytes(link.bytes_in), "num"],
+    ["Out", (link) => bytes(link.bytes_out), "num"],
+  ];
+  const up = nodes.links.filter((link) => link.state === "up").length;
+  const plain = nodes.links.some((link) => !link.encrypted) ? " · not encrypted" : "";
+  note("links", nodes.links.length ? `${up} of ${nodes.links.length} up${plain}` : "none");
+  const rows = [...nodes.links].sort((one, other) => one.node.localeCompare(other.node) || arrow(other).localeCompare(arrow(one)));
+  show(body("links"), rows, () => (rows.length ? table("Links", columns, rows, "dense") : empty("This node has no links to others.")));
+}
+
+const shardsOf = (number) => `${count(number)} ${number === 1 ? "shard" : "shards"}`;
+const CHANGES = {
+  joined: (change) => [`began its life ${change.incarnation}`, "good"],
+  took: (change) => [`took ${shardsOf(change.shards)}${change.orphans ? `, ${count(change.orphans)} of them from a node that died or was cut off` : ""}`, change.orphans ? "warn" : "good"],
+  gave_up: (change) => [`gave up ${shardsOf(change.shards)}`, ""],
+  lost: (change) => [`lost ${shardsOf(change.shards)} to other nodes`, "bad"],
+  lease_lost: (change) => [`lost its lease: ${change.why}`, "bad"],
+  drains: () => ["drains", "warn"],
+  came: (change) => [`${change.node} came, life ${change.incarnation}`, "good"],
+  went: (change) => [`${change.node} went, life ${change.incarnation}`, "warn"],
+};
+
+export function changeList({ nodes, now }) {
+  const say = (change) => (CHANGES[change.what] ?? (() => [change.what, ""]))(change);
+  const line = (change) => {
+    const [text, mood] = say(change);
+    return el("li", {}, el("i", { class: `dot ${mood}`, "aria-hidden": "true" }), el("span", {}, text), el("span", { class: "quiet" }, `${span(now - change.at_ms)} ago`));
+  };
+  note("changes", `seen by ${nodes.self}`);
+  show(body("changes"), [nodes.changes, Math.floor(now / 10000)], () => (nodes.changes.length ? el("ol", { class: "changes" }, nodes.changes.map(line)) : empty("Nothing changed since the node began.")));
 }
 
 const ROLES = { entity: "volatile", durable_entity: "durable", workflow: "workflow" };

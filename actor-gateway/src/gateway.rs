@@ -49,6 +49,7 @@ pub enum TopicAccess {
 /// ```
 pub struct Gateway {
     client: Client,
+    node: Option<Node>,
     guard: Arc<dyn Guard>,
     limits: Limits,
     topics: BTreeMap<String, TopicAccess>,
@@ -61,6 +62,7 @@ impl Gateway {
     pub fn new(client: Client) -> Self {
         Self {
             client,
+            node: None,
             guard: Arc::new(guard::Everybody),
             limits: Limits::default(),
             topics: BTreeMap::new(),
@@ -69,10 +71,14 @@ impl Gateway {
         }
     }
 
-    /// Starts with a node's client and its `ACTOR_ADMIN_TOKEN`.
+    /// Starts with a node's client and its `ACTOR_ADMIN_TOKEN`; the dashboard shows its links too.
     pub fn of(node: &Node) -> Self {
         let token = node.settings().admin_token.as_ref();
-        Self::new(node.client()).admin_token(token.map(|token| token.expose().to_owned()))
+        let token = token.map(|token| token.expose().to_owned());
+        Self {
+            node: Some(node.clone()),
+            ..Self::new(node.client()).admin_token(token)
+        }
     }
 
     /// Sets who decides about each request.

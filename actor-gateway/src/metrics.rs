@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use actor_cluster::transport::{Direction, LinkSnapshot, LinkState};
 use actor_core::{clock::Clock, clock::Instant, hosting::Hosting};
 use axum::{
     extract::State,
@@ -84,6 +85,13 @@ fn build() -> Result<PrometheusHandle, String> {
     }
     metrics::describe_gauge!("actor_sessions", "Open sockets and event streams");
     metrics::describe_gauge!("actor_stuck", "Due work that nothing moves; must be 0");
+    metrics::describe_gauge!("actor_nodes", "Nodes that are up, as this one last saw it");
+    metrics::describe_gauge!("actor_shards_owned", "Shards this node owns");
+    metrics::describe_gauge!("actor_links", "Links to and from other nodes that are up");
+    metrics::describe_gauge!(
+        "actor_link_queue_bytes",
+        "Bytes that wait to be written to peers"
+    );
     metrics::describe_gauge!("actor_entities", "Activations in memory");
     metrics::describe_gauge!("actor_mailbox_depth", "Messages running and queued");
     metrics::describe_counter!("actor_calls_total", "Calls by how they ended");
@@ -126,6 +134,26 @@ impl Stuck {
     }
 }
 
+/// Sets what is counted anew for each look. Links may have come up before anything was recorded,
+/// and a node that is alone never looks for others.
+fn publish_cluster(shared: &Shared) {
+    let hosting = shared.client.hosting();
+    if hosting.shards().lease_left(hosting.now()).is_none() {
+        metrics::gauge!("actor_nodes").set(1.0);
+    }
+    let links = shared.cluster().links;
+    for (direction, name) in [
+        (Direction::Dialled, "dialled"),
+        (Direction::Accepted, "accepted"),
+    ] {
+        let up = |link: &&LinkSnapshot| link.direction == direction && link.state == LinkState::Up;
+        let up = links.iter().filter(up).count();
+        metrics::gauge!("actor_links", "direction" => name).set(up as f64);
+    }
+    let queued: u64 = links.iter().map(|link| link.queue_bytes).sum();
+    metrics::gauge!("actor_link_queue_bytes").set(queued as f64);
+}
+
 /// Renders everything.
 pub(crate) async fn render(State(shared): State<Arc<Shared>>) -> Result<Response, Rejection> {
     let Some(Some(handle)) = RECORDER.get() else {
@@ -136,6 +164,7 @@ pub(crate) async fn render(State(shared): State<Arc<Shared>>) -> Result<Response
     hosting.publish_metrics();
     metrics::gauge!("actor_sessions").set(shared.sessions.count() as f64);
     metrics::counter!("actor_slow_clients_total").increment(0);
+    publish_cluster(&shared);
     if let Some(stuck) = shared.stuck.count(hosting).await {
         metrics::gauge!("actor_stuck", "what" => "message").set(stuck as f64);
     }

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use actor_core::store::Sql;
+use actor_core::{
+    id::{NodeId, ShardId},
+    store::{Sql, nodes},
+};
 use axum::{
     Router,
     body::Body,
@@ -190,12 +193,112 @@ async fn nodes_shards_kinds_and_topics_are_listed() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_alone_shows_itself_and_what_it_did() {
+    let stage = Stage::new().await;
+    let router = stage.router();
+
+    let (_, seen) = get(&router, "/admin/api/nodes").await;
+
+    let [node] = seen["nodes"].as_array().expect("nodes").as_slice() else {
+        panic!("one node: {seen}")
+    };
+    let facts = ["self", "state", "incarnation", "link", "lease_left_ms"].map(|name| &node[name]);
+    let expected = [json!(true), json!("up"), json!(1), Value::Null, Value::Null];
+    assert_eq!(facts.map(Value::clone), expected, "{node}");
+    assert_eq!(
+        (&seen["links"], &seen["lease_ttl_ms"]),
+        (&json!([]), &json!(10_000))
+    );
+    let changes = seen["changes"].as_array().expect("changes");
+    let changes: Vec<_> = changes.iter().map(|change| &change["what"]).collect();
+    assert_eq!(changes, ["took", "joined"], "the newest first: {seen}");
+    assert_eq!(seen["changes"][0]["shards"], 512);
+}
+
+#[tokio::test]
+async fn a_shard_that_is_about_to_leave_is_shown_as_moving() {
+    let stage = Stage::new().await;
+    let router = stage.router();
+    let client = stage.node.client();
+    let (_, before) = get(&router, "/admin/api/shards").await;
+
+    client.hosting().shards().freeze(ShardId(7));
+    let (_, after) = get(&router, "/admin/api/shards").await;
+
+    assert_eq!(
+        (&before["moving"], &before["unowned"]),
+        (&json!(0), &json!(0))
+    );
+    assert_eq!(
+        (&after["moving"], &after["unowned"]),
+        (&json!(1), &json!(0))
+    );
+    let moving = |shards: &Value, shard: usize| shards["shards"][shard]["moving"].clone();
+    assert_eq!(
+        (moving(&before, 7), moving(&after, 7)),
+        (json!(false), json!(true))
+    );
+    assert_eq!(moving(&after, 8), json!(false));
+}
+
+/// Another node of the same database, as its row shows it.
+async fn another_node(stage: &Stage) {
+    let hosting = stage.node.client().hosting().clone();
+    let registered = hosting.store().write("register", |connection| {
+        Box::pin(async move {
+            let ttl = Duration::from_secs(10);
+            nodes::register(connection, &NodeId::new("other"), "127.0.0.1:1", ttl).await
+        })
+    });
+    registered.await.expect("the store answers");
+}
+
+#[tokio::test]
+async fn nodes_of_the_same_database_are_listed_with_their_leases() {
+    let stage = Stage::new().await;
+    another_node(&stage).await;
+
+    let (_, seen) = get(&stage.router(), "/admin/api/nodes").await;
+
+    let nodes = seen["nodes"].as_array().expect("nodes");
+    let other = nodes
+        .iter()
+        .find(|node| node["node"] == "other")
+        .expect("it is listed");
+    assert_eq!(
+        (&other["self"], &other["alive"]),
+        (&json!(false), &json!(true))
+    );
+    assert_eq!(other["address"], "127.0.0.1:1");
+    let left = other["lease_left_ms"].as_u64().expect("a lease");
+    assert!((1..=10_000).contains(&left), "{left}");
+    assert_eq!(
+        (&other["shards_owned"], &other["link"]),
+        (&json!(0), &Value::Null)
+    );
+    assert_eq!(nodes.iter().filter(|node| node["self"] == true).count(), 1);
+}
+
+#[tokio::test]
 async fn a_drain_asked_of_another_node_is_refused() {
     let stage = Stage::new().await;
+    another_node(&stage).await;
+    let router = stage.router();
+    let own = stage.node.name().clone();
 
-    let answer = post(&stage.router(), "/admin/api/nodes/elsewhere/drain", "").await;
+    let elsewhere = post(&router, "/admin/api/nodes/other/drain", "").await;
+    let nowhere = post(&router, "/admin/api/nodes/nowhere/drain", "").await;
 
-    assert_problem(&answer, 404, "not_hosted");
+    assert_problem(&elsewhere, 404, "not_hosted");
+    let detail = elsewhere.1["detail"].to_string();
+    assert!(
+        detail.contains(own.as_str()) && detail.contains("`other` drains itself"),
+        "{detail}"
+    );
+    assert_problem(&nowhere, 404, "not_hosted");
+    let detail = nowhere.1["detail"].to_string();
+    assert!(detail.contains("no node `nowhere`"), "{detail}");
+    assert!(stage.node.is_ready());
 }
 
 #[tokio::test]

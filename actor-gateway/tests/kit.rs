@@ -160,7 +160,7 @@ impl Stage {
     }
 
     pub(crate) fn gateway(&self) -> Gateway {
-        Gateway::new(self.node.client())
+        Gateway::of(&self.node)
             .topic("orders", TopicAccess::Listen)
             .topic("talk", TopicAccess::Publish)
     }

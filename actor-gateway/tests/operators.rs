@@ -45,6 +45,12 @@ async fn metrics_count_calls_and_always_say_what_is_stuck() {
     let calls = r#"actor_calls_total{kind="stock",method="restock",outcome="ok"}"#;
     assert!(text.contains(calls), "{text}");
     assert!(text.contains("actor_sessions 0"), "{text}");
+    assert!(text.contains("actor_nodes 1"), "{text}");
+    assert!(text.contains("actor_shards_owned 512"), "{text}");
+    assert!(
+        text.contains(r#"actor_links{direction="dialled"} 0"#),
+        "{text}"
+    );
     assert!(!text.contains("tea"), "an id became a label: {text}");
 }
 

@@ -208,7 +208,11 @@ fn point(row: &JournalRow) -> Point {
         value: None,
         error: None,
     };
-    let entry = match Entry::decode(&row.entry) {
+    let entry = match &row.entry {
+        Ok(entry) => Entry::decode(entry).map_err(|error| error.to_string()),
+        Err(why) => Err(why.clone()),
+    };
+    let entry = match entry {
         Ok(entry) => entry,
         Err(error) => {
             point.error = Some(Failure::new("unreadable", error));

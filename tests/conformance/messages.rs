@@ -5,9 +5,9 @@ use std::time::Duration;
 use actor_core::{
     id::{CallId, ShardId},
     store::{
-        StoreError, Verdict, Write, dead_letters,
+        Sql, StoreError, Value, Verdict, Write, dead_letters,
         entities::{self, Place},
-        mailbox::{self, Due, Message, NewMessage},
+        mailbox::{self, Due, Message, NewMessage, Stored},
         replies, topics,
     },
 };
@@ -36,18 +36,24 @@ fn ids(messages: &[Message]) -> Vec<u128> {
     messages.iter().map(|message| message.id.0).collect()
 }
 
+/// Returns rows of which each can be read.
+fn messages(stored: Vec<Stored>) -> Vec<Message> {
+    let read = stored.into_iter().map(|row| row.expect("it can be read"));
+    read.collect()
+}
+
 async fn ready(bed: &Bed, after: i64, limit: u32) -> Result<Vec<Message>, StoreError> {
     let read = bed.store.read("ready", move |c| {
         Box::pin(async move { mailbox::ready(c, &shards(), after, limit).await })
     });
-    read.await
+    read.await.map(messages)
 }
 
 async fn timers(bed: &Bed, horizon: Duration) -> Result<Vec<Message>, StoreError> {
     let read = bed.store.read("timers", move |c| {
         Box::pin(async move { mailbox::timers(c, &shards(), horizon, ALL).await })
     });
-    read.await
+    read.await.map(messages)
 }
 
 async fn commit(bed: &Bed, place: &Place, writes: Vec<Write>) {
@@ -74,7 +80,7 @@ async fn messages_are_read_in_order_and_in_pages() -> Result<()> {
         });
 
         assert_eq!((ids(&first), ids(&rest)), (vec![1, 2, 3], vec![4, 5]));
-        assert_eq!(ids(&of_two.await?), [4]);
+        assert_eq!(ids(&messages(of_two.await?)), [4]);
         assert_eq!(
             (first[0].kind.as_str(), first[0].entity.as_str()),
             ("cart", "c-1")
@@ -150,6 +156,55 @@ async fn a_message_past_its_time_says_so() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_row_that_cannot_be_read_hides_no_other() -> Result<()> {
+    for_each_backend(async |backend| {
+        let bed = Bed::new(backend).await?;
+        let cart = bed.cart("c-1");
+        let writes = (1..=3).map(|id| send(&cart, id)).collect();
+        commit(&bed, &cart, writes).await;
+        commit(&bed, &cart, vec![timer(&cart, 4, Duration::ZERO)]).await;
+        let change = |sql: &'static str, value: Value| {
+            bed.sql(move |c| Box::pin(async move { c.execute(&Sql::same(sql), vec![value]).await }))
+        };
+        change(
+            "UPDATE mailbox SET id = $1 WHERE seq = 1",
+            vec![1_u8].into(),
+        )
+        .await?;
+        change(
+            "UPDATE mailbox SET attempts = $1 WHERE seq = 2",
+            Value::Int(-1),
+        )
+        .await?;
+        let least = Value::Int(i64::MIN);
+        change("UPDATE mailbox SET due_at = $1 WHERE seq = 4", least).await?;
+
+        let rows = bed.store.read("ready", |c| {
+            Box::pin(async move { mailbox::ready(c, &shards(), 0, ALL).await })
+        });
+        let rows = rows.await?;
+        let timers = timers(&bed, Duration::ZERO).await?;
+        let backlog = bed.store.read("backlog", |c| Box::pin(mailbox::backlog(c)));
+
+        let [Err(one), Err(two), Ok(three)] = rows.as_slice() else {
+            panic!("{rows:?}")
+        };
+        assert_eq!((one.seq, one.shard), (1, Some(cart.shard)));
+        assert_eq!(one.target, Some(("cart".to_owned(), "c-1".to_owned())));
+        assert!(one.why.contains("call id"), "{one:?}");
+        assert!(two.why.contains("small number"), "{two:?}");
+        assert_eq!(three.id, CallId(3));
+        assert_eq!(
+            (ids(&timers), timers[0].due_in),
+            (vec![4], Some(Duration::ZERO))
+        );
+        assert_eq!(backlog.await?.due, 4);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn attempts_are_counted_and_failures_recorded() -> Result<()> {
     for_each_backend(async |backend| {
         let bed = Bed::new(backend).await?;
@@ -192,11 +247,11 @@ async fn what_waits_too_long_is_found() -> Result<()> {
             })
         };
 
-        assert_eq!(ids(&overdue().await?), []);
+        assert_eq!(ids(&messages(overdue().await?)), []);
         bed.fault.advance_ms(30_000);
-        assert_eq!(ids(&overdue().await?), [1]);
+        assert_eq!(ids(&messages(overdue().await?)), [1]);
         bed.fault.advance_ms(60_000);
-        assert_eq!(ids(&overdue().await?), [1, 2]);
+        assert_eq!(ids(&messages(overdue().await?)), [1, 2]);
         let backlog = bed
             .store
             .read("backlog", |c| Box::pin(mailbox::backlog(c)))
@@ -230,7 +285,7 @@ async fn a_dead_letter_keeps_its_bytes_and_can_be_replayed() -> Result<()> {
         let [letter] = dead.as_slice() else {
             panic!("one letter")
         };
-        assert_eq!((letter.id, letter.attempts), (CallId(1), 10));
+        assert_eq!((letter.id, letter.attempts), (Some(CallId(1)), 10));
         assert_eq!(
             (letter.error.as_str(), letter.args.as_slice()),
             ("given up", &b"{}"[..])

@@ -4,6 +4,7 @@
 
 mod bytes;
 mod calls;
+mod columns;
 mod durable;
 mod keys;
 mod kinds;

@@ -3,6 +3,7 @@
 //! Names of tests are claims; the ids of the acceptance cases they answer stand in comments.
 
 mod bytes;
+mod columns;
 mod crashes;
 mod endings;
 mod kit;

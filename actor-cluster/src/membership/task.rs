@@ -19,7 +19,10 @@ use tokio::sync::watch;
 
 use super::{Action, Event, Lease, Loss, Terms, step};
 use crate::{
-    node::Phase,
+    node::{
+        Phase,
+        cluster::{Changes, What, took},
+    },
     routing::Peers,
     shard::placement,
     transport::{Note, Peer, PeerId},
@@ -39,6 +42,7 @@ pub(crate) struct Member {
     pub(crate) phase: watch::Sender<Phase>,
     /// The way to the others; `None` in a simulation and for a node without links.
     pub(crate) peers: Option<Arc<Peers>>,
+    pub(crate) changes: Changes,
 }
 
 /// What the database says about who is there and who owns what.
@@ -86,6 +90,8 @@ impl Member {
     pub(super) async fn drop_everything(&self, loss: Loss) {
         tracing::error!(node = %self.node(), %loss, "the node stops serving");
         self.hosting.shards().revoke_all();
+        let why = loss.to_string();
+        self.changes.note(What::LeaseLost { why });
         if loss == Loss::Deposed {
             self.doubt_witnesses().await;
         }
@@ -139,7 +145,7 @@ impl Member {
         let rows: Vec<_> = map.shards.iter().map(|row| row.owner.clone()).collect();
         let mut won = self.reconcile(&map.shards);
         let mut moves = placement::moves(self.node(), &live, &rows);
-        // What is free goes first: nobody serves it, while what is given up is served until it goes.
+        // What is free goes first: nobody serves it; what is given up is served until it goes.
         won |= self.take(moves.take).await?;
         if won {
             self.hosting.take_up().await?;
@@ -159,6 +165,7 @@ impl Member {
 
     /// Lets calls find what was read, and keeps links to those who are there.
     fn publish(&self, map: &Map, live: &BTreeMap<NodeId, Incarnation>) {
+        metrics::gauge!("actor_nodes").set(live.len() as f64);
         let Some(peers) = &self.peers else { return };
         let peer = |row: &NodeRow| Peer {
             id: PeerId {
@@ -173,10 +180,17 @@ impl Member {
         for former in peers.map.peers().iter() {
             if !there.contains(former) {
                 peers.links.forget(&former.id);
+                let (node, incarnation) = named(&former.id);
+                self.changes.note(What::Went { node, incarnation });
             }
         }
+        let known = peers.map.peers();
         for peer in there.iter().filter(|peer| peer.id != peers.me) {
             peers.links.connect(peer.clone());
+            if !known.contains(peer) {
+                let (node, incarnation) = named(&peer.id);
+                self.changes.note(What::Came { node, incarnation });
+            }
         }
         let rows = map.shards.iter().map(|row| {
             let owner = row.owner.as_ref().map(|(node, incarnation)| PeerId {
@@ -186,7 +200,6 @@ impl Member {
             (row.shard, row.epoch, owner)
         });
         peers.map.replace(&rows.collect::<Vec<_>>(), there);
-        metrics::gauge!("actor_nodes").set(live.len() as f64);
     }
 
     /// Gives every shard to whoever else is there; what runs may go on for `within`.
@@ -203,7 +216,7 @@ impl Member {
             self.hosting.shards(),
             (self.node().clone(), self.incarnation()),
         );
-        let mut won = false;
+        let (mut won, mut lost) = (false, 0);
         for row in rows {
             let (mine, known) = (row.owner.as_ref() == Some(&me), shards.epoch(row.shard));
             match (mine, known) {
@@ -213,9 +226,13 @@ impl Member {
                 }
                 (false, Some(epoch)) if shards.revoke_epoch(row.shard, epoch) => {
                     self.hosting.give_up(row.shard);
+                    lost += 1;
                 }
                 _ => {}
             }
+        }
+        if lost > 0 {
+            self.changes.note(What::Lost { shards: lost });
         }
         won
     }
@@ -264,7 +281,10 @@ impl Member {
         let released = self.hosting.store().write("release shards", move |c| {
             Box::pin(async move { ownership::release(c, &shards, &node, life).await })
         });
-        released.await?;
+        let shards = usize::try_from(released.await?).unwrap_or(usize::MAX);
+        if shards > 0 {
+            self.changes.note(What::GaveUp { shards });
+        }
         if let Some(peers) = &self.peers {
             peers.tell_all(&Note::Released);
         }
@@ -300,6 +320,9 @@ impl Member {
         }
         for taken in &taken {
             self.hosting.shards().grant(taken.shard, taken.epoch);
+        }
+        if !taken.is_empty() {
+            self.changes.note(took(&taken));
         }
         if let (Some(peers), false) = (&self.peers, taken.is_empty()) {
             let shards: Vec<_> = taken.iter().map(|it| (it.shard, it.epoch)).collect();
@@ -343,6 +366,10 @@ impl Member {
     pub(super) fn incarnation(&self) -> Incarnation {
         self.hosting.shards().incarnation()
     }
+}
+
+fn named(peer: &PeerId) -> (String, u64) {
+    (peer.node.to_string(), peer.incarnation.0)
 }
 
 /// Returns the nodes that may own shards, with their present lives.

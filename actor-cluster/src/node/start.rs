@@ -30,7 +30,10 @@ use tokio::sync::{OnceCell, watch};
 use super::{Inner, Node, Phase, Settings, StartError};
 use crate::{
     membership::{Terms, task::Member},
-    node::linked::{Linked, Sought},
+    node::{
+        cluster::{Changes, What, took},
+        linked::{Linked, Sought},
+    },
     routing::LinkRouter,
 };
 
@@ -152,6 +155,12 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
         linked.open(&hosting);
     }
     let (phase, _) = watch::channel(Phase::Ready);
+    let changes = Changes::new(hosting.store().clone());
+    let incarnation = registration.incarnation.0;
+    changes.note(What::Joined { incarnation });
+    if !registration.taken.is_empty() {
+        changes.note(took(&registration.taken));
+    }
     let inner = Inner {
         settings,
         store: ours.then_some(store),
@@ -159,6 +168,7 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
         tasks: Mutex::default(),
         member: OnceLock::new(),
         links: Mutex::new(linked),
+        changes,
         left: OnceCell::new(),
         phase,
         hosting,
@@ -184,6 +194,7 @@ async fn join(node: &Node, terms: Terms, expected: usize, sent: Instant) -> Resu
         terms,
         phase,
         peers: node.peers(),
+        changes: node.inner.changes.clone(),
     };
     node.own(tokio::spawn(member.clone().keep_lease(sent)));
     // Whoever comes first would take everything, only to give it away again.

@@ -12,9 +12,9 @@ use crate::{
     error::Refusal,
     mailbox::MailboxRow,
     store::{
-        StoreError,
+        StoreError, StoreErrorKind,
         entities::{self, StateRow},
-        mailbox,
+        mailbox::{self, Stored},
     },
 };
 
@@ -45,8 +45,8 @@ impl<K: Handlers> Activation<K> {
         let read = self.hosting.store().read("load entity", move |connection| {
             Box::pin(async move {
                 let row = match K::DURABLE {
-                    Some(_) => entities::load(connection, &place).await?,
-                    None => None,
+                    Some(_) => readable(entities::load(connection, &place).await)?,
+                    None => Ok(None),
                 };
                 let rows = mailbox::of_entity(connection, &place, after, ROWS).await?;
                 let timers = mailbox::numbered(connection, &timers).await?;
@@ -65,7 +65,16 @@ impl<K: Handlers> Activation<K> {
         }
     }
 
-    async fn loaded(&mut self, row: Option<StateRow>, stored: Vec<mailbox::Message>, more: bool) {
+    async fn loaded(
+        &mut self,
+        row: Result<Option<StateRow>, String>,
+        stored: Vec<Stored>,
+        more: bool,
+    ) {
+        let row = match row {
+            Ok(row) => row,
+            Err(why) => return self.unreadable(&why, stored).await,
+        };
         if let Some(durable) = &K::DURABLE {
             let state = match &row {
                 None => Ok((K::create(), Unknown::default())),
@@ -90,9 +99,10 @@ impl<K: Handlers> Activation<K> {
         }
         let mut rows = Vec::with_capacity(stored.len());
         for message in stored {
-            let seq = message.seq;
-            let read = MailboxRow::read(message)
-                .map_err(|error| error.to_string())
+            let seq = message.as_ref().map_or_else(|row| row.seq, |row| row.seq);
+            let read = message
+                .map_err(|unreadable| unreadable.why)
+                .and_then(|row| MailboxRow::read(row).map_err(|error| error.to_string()))
                 .and_then(|row| {
                     from_row::<K>(&self.hosting, &row).map_err(|refusal| refusal.to_string())
                 });
@@ -110,16 +120,21 @@ impl<K: Handlers> Activation<K> {
     }
 
     /// The stored state cannot be read: its calls end, its rows are counted, nothing else suffers.
-    async fn unreadable(&mut self, why: &str, stored: Vec<mailbox::Message>) {
+    async fn unreadable(&mut self, why: &str, stored: Vec<Stored>) {
         let text = format!(
             "the stored state of {} cannot be read: {why}",
             self.slot.key
         );
         tracing::error!(entity = %self.slot.key, why, "a stored state cannot be read");
+        let shard = self.slot.shard;
         for row in stored {
-            self.hosting
-                .row_failed(self.slot.shard, row.seq, row.attempts, &text)
-                .await;
+            match row {
+                Ok(row) => {
+                    let (seq, attempts) = (row.seq, row.attempts);
+                    self.hosting.row_failed(shard, seq, attempts, &text).await;
+                }
+                Err(row) => self.hosting.bury_row(shard, row.seq, &row.why),
+            }
         }
         for delivery in self.slot.close() {
             self.refuse(delivery, Refusal::Crashed(text.as_str().into()));
@@ -191,5 +206,14 @@ impl<K: Handlers> Activation<K> {
         let mut inner = self.slot.lock();
         inner.row_done(seq);
         inner.forget_identity(delivery);
+    }
+}
+
+/// Tells a row that cannot be read from a store that does not answer: only the latter passes.
+fn readable<T>(row: Result<T, StoreError>) -> Result<Result<T, String>, StoreError> {
+    match row {
+        Ok(row) => Ok(Ok(row)),
+        Err(error) if error.kind() == StoreErrorKind::Unreadable => Ok(Err(error.to_string())),
+        Err(error) => Err(error),
     }
 }

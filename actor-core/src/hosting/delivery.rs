@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::Hosting;
+use super::{Hosting, Role};
 use crate::{
     codec::Codec,
     entity::{ATTEMPTS_MAX, EventHandler},
@@ -18,7 +18,7 @@ use crate::{
     store::{
         StoreError, dead_letters,
         lane::{Item, Verdict, Write},
-        mailbox,
+        mailbox::{self, Stored},
     },
     timers::{HORIZON, TIMERS_MAX},
     topic::Position,
@@ -215,8 +215,8 @@ impl Hosting {
         self.shards.serves(shard)
     }
 
-    /// A peer stored a message for an entity of this node: it is read in its place, or, if it is due
-    /// later, with the timers. Wakes nobody if the shard is not this node's.
+    /// A peer stored a message for an entity of this node: it is read in its place, or, if it is
+    /// due later, with the timers. Wakes nobody if the shard is not this node's.
     pub fn ring(self: &Arc<Self>, kind: &str, id: &EntityId, due_in: Duration) {
         if due_in > HORIZON || self.admits(self.shard_of(kind, id.as_str())).is_err() {
             return;
@@ -272,18 +272,20 @@ impl Hosting {
     /// Moves a stored message to the dead letters.
     pub fn bury_row(self: &Arc<Self>, shard: ShardId, seq: i64, error: &str) {
         let (hosting, error) = (self.clone(), error.to_owned());
+        self.spawn(async move { hosting.bury(shard, seq, &error).await });
+    }
+
+    async fn bury(&self, shard: ShardId, seq: i64, error: &str) {
         tracing::warn!(seq, error, "a stored message goes to the dead letters");
-        self.spawn(async move {
-            match hosting
-                .commit(shard, dead_letters::bury(seq, &error).into())
-                .await
-            {
-                Ok(Verdict::Committed(_)) => {
-                    metrics::counter!("actor_dead_letters_total", "what" => "message").increment(1);
-                }
-                other => tracing::warn!(seq, ?other, "a dead letter could not be written"),
+        let buried = dead_letters::bury(seq, error).into();
+        match self.commit(shard, buried).await {
+            Ok(Verdict::Committed(_)) => {
+                metrics::counter!("actor_dead_letters_total", "what" => "message").increment(1);
             }
-        });
+            // Whoever read it at the same time was faster.
+            Ok(Verdict::Conflict { .. }) => {}
+            other => tracing::warn!(seq, ?other, "a dead letter could not be written"),
+        }
     }
 
     /// Deletes a stored message that is done or expired.
@@ -321,7 +323,7 @@ impl Hosting {
             let rows = rows.await?;
             let full = rows.len() == POLL_ROWS as usize;
             for row in rows {
-                after = row.seq;
+                after = row.as_ref().map_or_else(|row| row.seq, |row| row.seq);
                 self.accept_stored(row);
             }
             if !full {
@@ -331,11 +333,36 @@ impl Hosting {
         Ok(after)
     }
 
-    fn accept_stored(self: &Arc<Self>, row: mailbox::Message) {
-        let (shard, seq) = (row.shard, row.seq);
-        match MailboxRow::read(row) {
-            Ok(row) => self.accept_row(row),
-            Err(error) => self.bury_row(shard, seq, &error.to_string()),
+    fn accept_stored(self: &Arc<Self>, row: Stored) {
+        let known = |row: &mailbox::Message| (row.kind.clone(), row.entity.clone());
+        let (seq, shard, target, why) = match row {
+            Ok(row) => {
+                let (seq, shard, target) = (row.seq, row.shard, known(&row));
+                match MailboxRow::read(row) {
+                    Ok(row) => return self.accept_row(row),
+                    Err(error) => (seq, Some(shard), Some(target), error.to_string()),
+                }
+            }
+            Err(row) => (row.seq, row.shard, row.target, row.why),
+        };
+        let Some(shard) = shard else {
+            // It was found by its shard, so this is not reached.
+            return tracing::error!(seq, why, "a stored message has no shard");
+        };
+        let hosting = self.clone();
+        self.spawn(async move {
+            hosting.bury(shard, seq, &why).await;
+            hosting.miss_row(target);
+        });
+    }
+
+    /// A run's only row is gone: the run looks, and says that it is stuck.
+    fn miss_row(self: &Arc<Self>, target: Option<(String, String)>) {
+        let Some((kind, id)) = target else { return };
+        let hosted = self.kinds.get(kind.as_str());
+        if let Some(hosted) = hosted.filter(|hosted| hosted.role() == Role::Workflow) {
+            // Without room for it now, whoever asks for the run next finds the same.
+            drop(hosted.clone().ring(self, &EntityId::from(id.as_str())));
         }
     }
 

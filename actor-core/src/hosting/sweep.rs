@@ -82,7 +82,9 @@ impl Hosting {
         if self.is_full() {
             return Ok(0);
         }
-        let stuck = |row: &mailbox::Message| {
+        let stuck = |row: &mailbox::Stored| {
+            // One that cannot be read should have been buried long ago.
+            let Ok(row) = row else { return true };
             self.kinds
                 .get(&*row.kind)
                 .is_some_and(|hosted| !hosted.holds(&EntityId::from(row.entity.as_str()), row.seq))

@@ -38,6 +38,9 @@ pub fn bury(seq: i64, error: &str) -> [Write; 2] {
 }
 
 /// A message that was given up.
+///
+/// It may have been given up because a column does not hold what it is for. Such a letter is shown
+/// as far as possible: a text that is none as its bytes, a number that is none as 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeadLetter {
@@ -51,8 +54,8 @@ pub struct DeadLetter {
     pub kind: String,
     /// The entity's id.
     pub entity: String,
-    /// The identity of the message.
-    pub id: CallId,
+    /// The identity of the message; `None` if what is stored is none.
+    pub id: Option<CallId>,
     /// The method's stable wire name.
     pub method: String,
     /// How the arguments are encoded.
@@ -88,17 +91,17 @@ pub async fn list(
 fn read(row: &Row) -> Result<DeadLetter, StoreError> {
     Ok(DeadLetter {
         seq: row.int(0)?,
-        what: row.text(1)?,
-        shard: row.shard(2)?,
-        kind: row.text(3)?,
-        entity: row.text(4)?,
-        id: row.call_id(5)?,
-        method: row.text(6)?,
-        codec: row.text(7)?,
-        args: row.blob(8)?,
-        attempts: row.small(9)?,
-        error: row.text(10)?,
-        died_at: row.int(11)?,
+        what: row.shown(1)?,
+        shard: row.shard(2).unwrap_or(ShardId(0)),
+        kind: row.shown(3)?,
+        entity: row.shown(4)?,
+        id: row.call_id(5).ok(),
+        method: row.shown(6)?,
+        codec: row.shown(7)?,
+        args: row.raw(8)?,
+        attempts: row.small(9).unwrap_or(0),
+        error: row.shown(10)?,
+        died_at: row.int(11).unwrap_or(0),
     })
 }
 

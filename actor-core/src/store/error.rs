@@ -27,6 +27,8 @@ pub enum StoreErrorKind {
     Incompatible,
     /// A statement does not fit the schema: our own mistake; nothing was stored.
     Bug,
+    /// A stored row does not hold what its columns are for; the other rows are as good as before.
+    Unreadable,
 }
 
 /// A failed statement or transaction.
@@ -70,7 +72,9 @@ impl StoreError {
     pub fn refusal(&self) -> Refusal {
         let text = format!("the store: {self}").into();
         match self.kind {
-            StoreErrorKind::Data | StoreErrorKind::Bug => Refusal::Crashed(text),
+            StoreErrorKind::Data | StoreErrorKind::Bug | StoreErrorKind::Unreadable => {
+                Refusal::Crashed(text)
+            }
             StoreErrorKind::Unclear => Refusal::UnknownOutcome(text),
             StoreErrorKind::Overloaded => Refusal::Overloaded {
                 retry_after: Duration::from_millis(100),

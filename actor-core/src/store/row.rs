@@ -12,8 +12,8 @@ use crate::id::{CallId, EntityId, Epoch, Incarnation, NodeId, ShardId};
 
 /// One row of an answer.
 ///
-/// Getters count columns from 0 and fail with [`StoreErrorKind::Bug`], naming the column and what
-/// was expected there.
+/// Getters count columns from 0 and fail with [`StoreErrorKind::Unreadable`], naming the column and
+/// what was expected there; a column that is not in the answer counts as such too.
 pub struct Row(Kind);
 
 enum Kind {
@@ -159,6 +159,31 @@ impl Row {
             .ok_or_else(|| unexpected(column, "a call id", format!("{} bytes", bytes.len())))
     }
 
+    /// Returns what the column holds, whatever it is: a text as its bytes, an integer as digits.
+    ///
+    /// # Errors
+    /// When the column is missing.
+    pub fn raw(&self, column: usize) -> Result<Vec<u8>, StoreError> {
+        let read = match &self.0 {
+            Kind::Sqlite(row) => row.try_get_unchecked::<Option<Vec<u8>>, _>(column),
+            Kind::Postgres(row) => row.try_get_unchecked::<Option<Vec<u8>>, _>(column),
+        };
+        let read = read.map_err(|error| unexpected(column, "anything", error))?;
+        Ok(read.unwrap_or_default())
+    }
+
+    /// Returns a text for people's eyes: what is none is shown as its bytes.
+    ///
+    /// # Errors
+    /// When the column is missing.
+    pub fn shown(&self, column: usize) -> Result<String, StoreError> {
+        self.text(column).or_else(|_| {
+            let bytes = self.raw(column)?;
+            let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
+            Ok(format!("x'{}'", digits.collect::<String>()))
+        })
+    }
+
     fn get<'r, T>(&'r self, column: usize, expected: &str) -> Result<T, StoreError>
     where
         T: Decode<'r, Sqlite> + Type<Sqlite> + Decode<'r, Postgres> + Type<Postgres>,
@@ -204,7 +229,7 @@ where
 
 fn unexpected(column: usize, expected: &str, error: impl fmt::Display) -> StoreError {
     StoreError::new(
-        StoreErrorKind::Bug,
+        StoreErrorKind::Unreadable,
         format_args!("column {column} does not hold {expected}: {error}"),
     )
 }

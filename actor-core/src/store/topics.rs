@@ -2,7 +2,7 @@
 //! D18).
 
 use super::{
-    Connection, Sql, StoreError, Value,
+    Connection, Row, Sql, StoreError, Value,
     statement::{
         ColumnType::{Blob, Int, Text, Time},
         Missing, Rank, Statement,
@@ -118,23 +118,12 @@ pub async fn since(
             events,
         });
     }
-    let mut events = Vec::new();
-    for row in c
-        .query(
-            &SINCE,
-            vec![topic.into(), since.offset.into(), limit.into()],
-        )
-        .await?
-    {
-        events.push(EventRow {
-            offset: row.int(0)?,
-            name: row.text(1)?,
-            key: row.text_or_null(2)?,
-            data: row.blob(3)?,
-            at: row.int(4)?,
-        });
-    }
+    let values = vec![topic.into(), since.offset.into(), limit.into()];
+    let rows = c.query(&SINCE, values).await?;
+    // An event that cannot be read is missing, and the reader is told so.
+    let events: Vec<_> = rows.iter().filter_map(|row| event(row).ok()).collect();
     let recovered = match events.first() {
+        _ if events.len() < rows.len() => false,
         Some(first) => first.offset == since.offset + 1,
         None => since.offset == position.offset || limit == 0,
     };
@@ -142,6 +131,16 @@ pub async fn since(
         position,
         recovered,
         events,
+    })
+}
+
+fn event(row: &Row) -> Result<EventRow, StoreError> {
+    Ok(EventRow {
+        offset: row.int(0)?,
+        name: row.text(1)?,
+        key: row.text_or_null(2)?,
+        data: row.blob(3)?,
+        at: row.int(4)?,
     })
 }
 
@@ -198,7 +197,8 @@ const LIST: Sql = Sql::same(
     "SELECT topic, epoch, last_offset FROM streams WHERE topic > $1 ORDER BY topic LIMIT $2",
 );
 
-/// Returns topics and where they are, by name, at most `limit`, from the one after `after`.
+/// Returns topics and where they are, as far as they can be read, by name, at most `limit`, from the
+/// one after `after`.
 ///
 /// # Errors
 /// When the statement fails.
@@ -212,8 +212,10 @@ pub async fn list(
         .query(&LIST, vec![Value::from(after), limit.into()])
         .await?
     {
-        let (epoch, offset) = (row.int(1)?, row.int(2)?);
-        topics.push((row.text(0)?, Position { epoch, offset }));
+        // One that cannot be read must not keep the others from being listed and trimmed.
+        if let (Ok(topic), Ok(epoch), Ok(offset)) = (row.text(0), row.int(1), row.int(2)) {
+            topics.push((topic, Position { epoch, offset }));
+        }
     }
     Ok(topics)
 }

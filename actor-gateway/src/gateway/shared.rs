@@ -3,8 +3,10 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 
+use actor_cluster::{Node, node::Cluster};
 use actor_core::{
     Client, Refusal,
     hosting::{Hosted, Role},
@@ -26,6 +28,8 @@ pub(crate) enum Family {
 /// What all routes share.
 pub(crate) struct Shared {
     pub(crate) client: Client,
+    /// The node itself, where the gateway was made of it.
+    node: Option<Node>,
     pub(crate) guard: Arc<dyn Guard>,
     pub(crate) limits: Limits,
     pub(crate) admin_token: Option<String>,
@@ -43,6 +47,7 @@ impl Shared {
         Self {
             sessions: Sessions::new(&gateway.limits),
             client: gateway.client,
+            node: gateway.node,
             guard: gateway.guard,
             limits: gateway.limits,
             admin_token: gateway.admin_token,
@@ -99,6 +104,17 @@ impl Shared {
                 Err(Refusal::NotHosted(text.into()))
             }
         }
+    }
+
+    /// Returns the node's part in its cluster; nothing where only its client is known.
+    pub(crate) fn cluster(&self) -> Cluster {
+        self.node.as_ref().map(Node::cluster).unwrap_or_default()
+    }
+
+    /// Returns the length of a lease, as far as it is known.
+    pub(crate) fn lease_ttl(&self) -> Option<Duration> {
+        let node = self.node.as_ref()?;
+        Some(node.settings().lease_ttl)
     }
 
     /// Returns the open topics.

@@ -11,12 +11,13 @@ use actor_core::{
     clock::Instant,
     codec::Codec,
     hosting::{Hosting, Resident},
-    store::{StoreError, entities::Place},
+    store::{StoreError, StoreErrorKind, entities::Place},
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, Message};
 
 use super::{
     caught::poll_caught,
+    decide::moves,
     directory::Sagas,
     ledger::{Fence, Ledger, Stop},
     slot::{Reply, Slot},
@@ -236,19 +237,37 @@ impl Activation {
         let place = self.place.clone();
         let read = self.hosting.store().read("load run", move |connection| {
             Box::pin(async move {
-                let run = runs::load(connection, &place).await?;
-                Ok((run, mailbox::load(connection, &place).await?))
+                let run = readable(runs::load(connection, &place).await)?;
+                Ok((run, readable(mailbox::load(connection, &place).await)?))
             })
         });
         match read.await {
-            Ok((run, row)) => {
-                self.loaded = Some(Loaded {
-                    run: run.map(Known::read),
-                    row,
-                });
-                self.arm();
-            }
+            Ok((run, row)) => self.found(run, row).await,
             Err(error) => self.lost(&error.to_string()),
+        }
+    }
+
+    /// Notes what was read. Without its mailbox row a run that should go on is stuck.
+    async fn found(
+        &mut self,
+        run: Result<Option<RunRow>, String>,
+        row: Result<Option<Drive>, String>,
+    ) {
+        let run = match run {
+            Ok(run) => run.map(Known::read),
+            Err(why) => Some(Known::unreadable(&why)),
+        };
+        let goes_on = run.as_ref().is_some_and(|run| moves(run.status.state));
+        let lacks = match &row {
+            Ok(Some(_)) => None,
+            Ok(None) => Some("its stored message is gone: is it a dead letter?".to_owned()),
+            Err(why) => Some(format!("its stored message cannot be read: {why}")),
+        };
+        let row = row.ok().flatten();
+        self.loaded = Some(Loaded { run, row });
+        match lacks.filter(|_| goes_on) {
+            Some(why) => self.unusable(&why).await,
+            None => self.arm(),
         }
     }
 
@@ -378,8 +397,11 @@ impl Activation {
 const FAR: Duration = Duration::from_secs(24 * 3600);
 
 fn push(replay: &mut Replay, row: &JournalRow) -> Result<(), String> {
-    let entry = Entry::decode(&row.entry)
-        .map_err(|error| format!("entry {} of the journal cannot be read: {error}", row.seq))?;
+    let unreadable = |why: &dyn std::fmt::Display| {
+        format!("entry {} of the journal cannot be read: {why}", row.seq)
+    };
+    let entry = row.entry.as_ref().map_err(|why| unreadable(why))?;
+    let entry = Entry::decode(entry).map_err(|error| unreadable(&error))?;
     if usize::try_from(row.seq) != Ok(replay.entries() + 1) {
         return Err(format!("entry {} of the journal follows a gap", row.seq));
     }
@@ -387,7 +409,26 @@ fn push(replay: &mut Replay, row: &JournalRow) -> Result<(), String> {
     pushed.map_err(|corrupt| corrupt.to_string())
 }
 
+/// Tells a row that cannot be read from a store that does not answer: only the latter passes.
+fn readable<T>(row: Result<T, StoreError>) -> Result<Result<T, String>, StoreError> {
+    match row {
+        Ok(row) => Ok(Ok(row)),
+        Err(error) if error.kind() == StoreErrorKind::Unreadable => Ok(Err(error.to_string())),
+        Err(error) => Err(error),
+    }
+}
+
 impl Known {
+    /// Returns what stands for a run whose row cannot be read: one that does nothing.
+    fn unreadable(why: &str) -> Self {
+        Self {
+            status: Status::because(State::Stuck, format!("its row cannot be read: {why}")),
+            version: 0,
+            input: Arc::default(),
+            request: None,
+        }
+    }
+
     fn read(row: RunRow) -> Self {
         let request: Option<RequestContext> = Codec::Msgpack.decode(&row.context).ok();
         let (state, reason) = match State::parse(&row.state) {

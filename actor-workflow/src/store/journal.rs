@@ -46,8 +46,8 @@ pub fn append(place: &Place, seq: u32, entry: &Entry) -> Write {
 pub struct JournalRow {
     /// Its place in the journal, from 1.
     pub seq: u32,
-    /// The entry as it is stored.
-    pub entry: Vec<u8>,
+    /// The entry as it is stored, or why it cannot be read.
+    pub entry: Result<Vec<u8>, String>,
     /// When it was stored, in milliseconds since 1970.
     pub at: i64,
     /// The time since then.
@@ -81,12 +81,18 @@ pub async fn load(
     ];
     let rows = c.query(&LOAD, values).await?;
     let read = rows.iter().map(|row| {
-        Ok(JournalRow {
-            seq: row.small(0)?,
-            entry: row.blob(1)?,
-            at: row.int(2)?,
-            age: Duration::from_millis(row.counter(3)?),
-        })
+        let stored = || Ok((row.blob(1)?, row.int(2)?, row.counter(3)?));
+        let (entry, at, age) = match stored() {
+            Ok((entry, at, age)) => (Ok(entry), at, age),
+            Err::<_, StoreError>(error) => (Err(error.to_string()), 0, 0),
+        };
+        JournalRow {
+            // One that has no place follows a gap: whoever replays it notices.
+            seq: row.small(0).unwrap_or(u32::MAX),
+            entry,
+            at,
+            age: Duration::from_millis(age),
+        }
     });
-    read.collect()
+    Ok(read.collect())
 }

@@ -140,6 +140,9 @@ pub async fn load(c: &mut Connection, place: &Place) -> Result<Option<RunRow>, S
     }))
 }
 
+/// What stands for a state that cannot be read. No run is stored with it.
+const UNREADABLE: &str = "unreadable";
+
 /// One line of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -202,7 +205,24 @@ pub async fn list(
             c.query(&LIST_IN_STATE, values).await?
         }
     };
-    rows.iter().map(listed).collect()
+    let line = |row| listed(row).or_else(|error| unreadable(row, &error));
+    rows.iter().map(line).collect()
+}
+
+/// Returns what can be shown of a run whose row does not hold what it should.
+fn unreadable(row: &Row, error: &StoreError) -> Result<Listed, StoreError> {
+    Ok(Listed {
+        kind: row.shown(0)?,
+        id: row.shown(1)?,
+        state: UNREADABLE.to_owned(),
+        version: row.small(3).unwrap_or(0),
+        reason: Some(error.to_string()),
+        last_entry: row.blob_or_null(5).unwrap_or(None),
+        created_at: row.int(6).unwrap_or(0),
+        updated_at: row.int(7).unwrap_or(0),
+        wake_at: row.int_or_null(8).unwrap_or(None),
+        finished_at: row.int_or_null(9).unwrap_or(None),
+    })
 }
 
 fn listed(row: &Row) -> Result<Listed, StoreError> {
@@ -230,7 +250,10 @@ const COUNTS: Sql =
 pub async fn counts(c: &mut Connection) -> Result<Vec<(String, String, u64)>, StoreError> {
     let rows = c.query(&COUNTS, vec![]).await?;
     rows.iter()
-        .map(|row| Ok((row.text(0)?, row.text(1)?, row.counter(2)?)))
+        .map(|row| {
+            let state = row.text(1).unwrap_or_else(|_| UNREADABLE.to_owned());
+            Ok((row.shown(0)?, state, row.counter(2)?))
+        })
         .collect()
 }
 

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use crate::{
     id::{CallId, ShardId},
-    store::{Connection, Row, Sql, StoreError, Value, entities::Place, ownership::list_of},
+    store::{
+        Connection, Row, Sql, StoreError, StoreErrorKind, Value, entities::Place,
+        ownership::list_of,
+    },
 };
 
 /// A stored message.
@@ -43,14 +46,32 @@ pub struct Message {
     pub last_error: Option<String>,
 }
 
-/// The columns of [`Message`] in [`read`]'s order; `$1` is now.
+/// A stored message with a column that does not hold what it is for. Enough is known to bury it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unreadable {
+    /// Its number.
+    pub seq: i64,
+    /// The shard; `None` if that is what cannot be read.
+    pub shard: Option<ShardId>,
+    /// The kind and id it was for, as far as they are texts.
+    pub target: Option<(String, String)>,
+    /// Which column does not hold what.
+    pub why: String,
+}
+
+/// A row of the mailbox: one that cannot be read does not keep others from being read.
+pub type Stored = Result<Message, Unreadable>;
+
+/// The columns of [`Message`] in [`read`]'s order; `$1` is now. A due time before 1970 counts as
+/// 1970: a difference to it must not overflow.
 macro_rules! select {
     ($now:literal, $rest:literal) => {
         concat!(
             "SELECT seq, shard, kind, entity, id, method, codec, args, context, attempts,
-               last_error, due_at, due_at - ",
+               last_error, due_at, CASE WHEN due_at < 0 THEN 0 ELSE due_at - ",
             $now,
-            ", expires_at, CASE WHEN expires_at <= ",
+            " END, expires_at, CASE WHEN expires_at <= ",
             $now,
             " THEN 1 ELSE 0 END FROM mailbox ",
             $rest
@@ -58,7 +79,21 @@ macro_rules! select {
     };
 }
 
-fn read(row: &Row) -> Result<Message, StoreError> {
+fn read(row: &Row) -> Result<Stored, StoreError> {
+    match message(row) {
+        Ok(message) => Ok(Ok(message)),
+        Err(error) if error.kind() == StoreErrorKind::Unreadable => Ok(Err(Unreadable {
+            // The key of the table: whatever else a row holds, this is a number.
+            seq: row.int(0)?,
+            shard: row.shard(1).ok(),
+            target: row.text(2).ok().zip(row.text(3).ok()),
+            why: error.to_string(),
+        })),
+        Err(error) => Err(error),
+    }
+}
+
+fn message(row: &Row) -> Result<Message, StoreError> {
     let positive = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
     Ok(Message {
         seq: row.int(0)?,
@@ -104,7 +139,7 @@ pub async fn ready(
     shards: &[ShardId],
     after: i64,
     limit: u32,
-) -> Result<Vec<Message>, StoreError> {
+) -> Result<Vec<Stored>, StoreError> {
     let values = vec![Value::NOW, after.into(), list_of(shards), limit.into()];
     c.query(&READY, values).await?.iter().map(read).collect()
 }
@@ -133,7 +168,7 @@ pub async fn timers(
     shards: &[ShardId],
     horizon: Duration,
     limit: u32,
-) -> Result<Vec<Message>, StoreError> {
+) -> Result<Vec<Stored>, StoreError> {
     let values = vec![
         Value::NOW,
         Value::from_now(horizon),
@@ -164,7 +199,7 @@ pub async fn of_entity(
     place: &Place,
     after: i64,
     limit: u32,
-) -> Result<Vec<Message>, StoreError> {
+) -> Result<Vec<Stored>, StoreError> {
     let (kind, id) = ((&place.kind).into(), (&place.id).into());
     let values = vec![Value::NOW, kind, id, after.into(), limit.into()];
     c.query(&OF_ENTITY, values)
@@ -189,7 +224,7 @@ const NUMBERED: Sql = Sql {
 ///
 /// # Errors
 /// When the statement fails.
-pub async fn numbered(c: &mut Connection, numbers: &[i64]) -> Result<Vec<Message>, StoreError> {
+pub async fn numbered(c: &mut Connection, numbers: &[i64]) -> Result<Vec<Stored>, StoreError> {
     if numbers.is_empty() {
         return Ok(Vec::new());
     }
@@ -228,7 +263,7 @@ pub async fn overdue(
     shards: &[ShardId],
     age: Duration,
     limit: u32,
-) -> Result<Vec<Message>, StoreError> {
+) -> Result<Vec<Stored>, StoreError> {
     let values = vec![Value::NOW, Value::ago(age), list_of(shards), limit.into()];
     c.query(&OVERDUE, values).await?.iter().map(read).collect()
 }
@@ -258,12 +293,13 @@ pub struct Backlog {
 }
 
 const BACKLOG: Sql = Sql {
-    sqlite: "SELECT COUNT(*), COALESCE($1 - MIN(since), 0),
+    sqlite: "SELECT COUNT(*), CAST(COALESCE($1 - MAX(MIN(since), 0), 0) AS INTEGER),
                (SELECT COUNT(*) FROM mailbox WHERE due_at > $1)
              FROM (SELECT created_at AS since FROM mailbox INDEXED BY mailbox_ready
                      WHERE due_at IS NULL
                    UNION ALL SELECT due_at FROM mailbox WHERE due_at <= $1)",
-    postgres: "SELECT COUNT(*), COALESCE(actor_now() + $1 - MIN(since), 0),
+    postgres: "SELECT COUNT(*), COALESCE(actor_now() + $1
+                 - CASE WHEN MIN(since) < 0 THEN 0 ELSE MIN(since) END, 0),
                  (SELECT COUNT(*) FROM mailbox WHERE due_at > actor_now() + $1)
                FROM (SELECT created_at AS since FROM mailbox WHERE due_at IS NULL
                      UNION ALL SELECT due_at FROM mailbox WHERE due_at <= actor_now() + $1) AS due",

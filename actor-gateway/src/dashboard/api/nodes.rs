@@ -2,7 +2,15 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use actor_core::store::{nodes, ownership};
+use actor_cluster::transport::{Direction, LinkSnapshot};
+use actor_core::{
+    hosting::Hosting,
+    id::{Incarnation, NodeId, ShardId},
+    store::{
+        nodes::{self, NodeRow},
+        ownership,
+    },
+};
 use axum::{
     Json,
     extract::{Request, State},
@@ -18,63 +26,89 @@ use crate::{
     topics,
 };
 
-/// The lease against which expiries are judged; a display, not a decision.
+/// The lease against which expiries are judged where the node's own is not known; a display, not a
+/// decision.
 const LEASE: Duration = Duration::from_secs(300);
 
-/// Lists all nodes that ever registered.
+/// Lists all nodes that ever registered, with this node's links to them and what changed lately.
 pub(in crate::dashboard) async fn list(
     State(shared): State<Arc<Shared>>,
 ) -> Result<Json<Value>, Rejection> {
     let hosting = shared.client.hosting();
+    let ttl = shared.lease_ttl().unwrap_or(LEASE);
     let rows = hosting
         .store()
-        .read("nodes for the dashboard", |connection| {
+        .read("nodes for the dashboard", move |connection| {
             Box::pin(async move {
-                let nodes = nodes::list(connection, LEASE).await?;
+                let nodes = nodes::list(connection, ttl).await?;
                 Ok((nodes, ownership::list(connection).await?))
             })
         });
     let (rows, shards) = rows.await.map_err(store)?;
     let mut owned = BTreeMap::new();
-    for (node, life) in shards.into_iter().filter_map(|row| row.owner) {
-        *owned.entry((node, life)).or_insert(0_u32) += 1;
+    for life in shards.into_iter().filter_map(|row| row.owner) {
+        *owned.entry(life).or_insert(0_u32) += 1;
     }
-    let (own, now) = (hosting.shards().node(), hosting.store().now_ms());
+    let cluster = shared.cluster();
     let nodes = rows.into_iter().map(|row| {
-        let is_self = row.node == *own;
-        // A node that is held by a lock renews nothing: what counts is what it knows itself.
-        let lease_left = match is_self {
-            true => hosting.shards().lease_left(hosting.now()),
-            false => Some(row.lease_left),
-        };
-        let alive = lease_left.is_none_or(|left| left > Duration::ZERO);
-        json!({
-            "node": row.node.as_str(),
-            "self": is_self,
-            "incarnation": row.incarnation.0,
-            "state": row.state.name(),
-            "alive": alive,
-            "lease_left_ms": lease_left.map(|left| left.as_millis() as u64),
-            "address": row.address,
-            "started_at_ms": row.started_at,
-            "uptime_ms": if alive { Some((now - row.started_at).max(0)) } else { None },
-            "shards_owned": owned.get(&(row.node, row.incarnation)).copied().unwrap_or(0),
-        })
+        let shards = owned.get(&(row.node.clone(), row.incarnation)).copied();
+        let link = dialled(&cluster.links, &row.node, row.incarnation);
+        about(hosting, &row, shards.unwrap_or(0), link)
     });
     let nodes: Vec<Value> = nodes.collect();
     Ok(Json(json!({
-        "self": own.as_str(),
-        "now_ms": now,
+        "self": hosting.shards().node().as_str(),
+        "now_ms": hosting.store().now_ms(),
         "version": env!("CARGO_PKG_VERSION"),
         "shards": hosting.shards().count(),
         "sessions": shared.sessions.count(),
         "stuck": shared.stuck.count(hosting).await,
         "draining": hosting.accepting().is_err(),
+        "lease_ttl_ms": shared.lease_ttl().map(|ttl| ttl.as_millis() as u64),
         "nodes": nodes,
+        "links": cluster.links,
+        "changes": cluster.changes,
     })))
 }
 
-/// Lists all shards with their owners and epochs.
+fn about(hosting: &Hosting, row: &NodeRow, shards: u32, link: Option<&LinkSnapshot>) -> Value {
+    let now = hosting.store().now_ms();
+    let own = (hosting.shards().node(), hosting.shards().incarnation());
+    let is_self = (&row.node, row.incarnation) == own;
+    // A node that is held by a lock renews nothing: what counts is what it knows itself.
+    let lease_left = match is_self {
+        true => hosting.shards().lease_left(hosting.now()),
+        false => Some(row.lease_left),
+    };
+    let alive = lease_left.is_none_or(|left| left > Duration::ZERO);
+    json!({
+        "node": row.node.as_str(),
+        "self": is_self,
+        "incarnation": row.incarnation.0,
+        "state": row.state.name(),
+        "alive": alive,
+        "lease_left_ms": lease_left.map(|left| left.as_millis() as u64),
+        "address": row.address,
+        "started_at_ms": row.started_at,
+        "uptime_ms": if alive { Some((now - row.started_at).max(0)) } else { None },
+        "shards_owned": shards,
+        "link": link.map(|link| link.state),
+    })
+}
+
+/// Returns the link this node dialled to that life of another one.
+fn dialled<'a>(
+    links: &'a [LinkSnapshot],
+    node: &NodeId,
+    life: Incarnation,
+) -> Option<&'a LinkSnapshot> {
+    links.iter().find(|link| {
+        link.direction == Direction::Dialled
+            && (link.node.as_str(), link.incarnation) == (node.as_str(), life.0)
+    })
+}
+
+/// Lists all shards with their owners and epochs, and what is on its way to another owner.
 pub(in crate::dashboard) async fn shards(
     State(shared): State<Arc<Shared>>,
 ) -> Result<Json<Value>, Rejection> {
@@ -85,17 +119,36 @@ pub(in crate::dashboard) async fn shards(
             Box::pin(async move { ownership::list(connection).await })
         });
     let rows = rows.await.map_err(store)?;
+    let (mut moving, mut unowned) = (0, 0);
     let shards = rows.into_iter().map(|row| {
+        let leaves = leaves(hosting, row.shard);
+        moving += u32::from(leaves);
+        unowned += u32::from(row.owner.is_none());
         let (owner, life) = row
             .owner
             .map(|(node, life)| (node.to_string(), life.0))
             .unzip();
-        json!({"shard": row.shard, "owner": owner, "incarnation": life, "epoch": row.epoch})
+        json!({
+            "shard": row.shard,
+            "owner": owner,
+            "incarnation": life,
+            "epoch": row.epoch,
+            "moving": leaves,
+        })
     });
     let shards: Vec<Value> = shards.collect();
-    Ok(Json(
-        json!({"count": hosting.shards().count(), "shards": shards}),
-    ))
+    Ok(Json(json!({
+        "count": hosting.shards().count(),
+        "moving": moving,
+        "unowned": unowned,
+        "shards": shards,
+    })))
+}
+
+/// Says whether this node owns the shard still but lets nothing new begin in it. What other nodes
+/// are giving up only they know.
+fn leaves(hosting: &Hosting, shard: ShardId) -> bool {
+    hosting.shards().epoch(shard).is_some() && !hosting.shards().serves(shard)
 }
 
 /// Stops this node in order, as SIGTERM does.
@@ -106,8 +159,7 @@ pub(in crate::dashboard) async fn drain(
 ) -> Result<(StatusCode, Json<Value>), Rejection> {
     let own = shared.client.hosting().shards().node().clone();
     if node != own.as_str() {
-        let text = format!("this is node `{own}`, not {}: ask that node", shown(&node));
-        return Err(Rejection::new("not_hosted", text));
+        return Err(elsewhere(&shared, &own, &node).await?);
     }
     let (mut parts, _) = request.into_parts();
     let drain = topics::drain(&mut parts, &shared).await;
@@ -117,4 +169,25 @@ pub(in crate::dashboard) async fn drain(
         StatusCode::ACCEPTED,
         Json(json!({"node": node, "draining": true})),
     ))
+}
+
+/// Returns the problem of a drain that was asked of the wrong node: a node drains in its own
+/// program, where its sockets and its end are.
+async fn elsewhere(shared: &Shared, own: &NodeId, node: &str) -> Result<Rejection, Rejection> {
+    let rows = shared
+        .client
+        .hosting()
+        .store()
+        .read("nodes for a drain", |connection| {
+            Box::pin(async move { nodes::list(connection, LEASE).await })
+        });
+    let rows = rows.await.map_err(store)?;
+    let text = match rows.iter().any(|row| row.node.as_str() == node) {
+        true => format!(
+            "this is node `{own}`; {} drains itself: ask its own dashboard, or end it with SIGTERM",
+            shown(node)
+        ),
+        false => format!("there is no node {} in this database", shown(node)),
+    };
+    Ok(Rejection::new("not_hosted", text))
 }
