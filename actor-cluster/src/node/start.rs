@@ -60,6 +60,16 @@ pub(crate) enum Life {
     Lease { expected: usize },
 }
 
+impl Life {
+    /// Returns what proves it on this database: PostgreSQL is for several nodes.
+    fn on(self, dialect: Dialect) -> Self {
+        match dialect {
+            Dialect::Postgres => Self::Lease { expected: 1 },
+            _ => self,
+        }
+    }
+}
+
 impl Default for Environment {
     fn default() -> Self {
         let (store, router, probe) = (None, None, None);
@@ -105,6 +115,15 @@ impl Registration {
             shards.grant(taken.shard, taken.epoch);
         }
     }
+
+    /// Tells operators of it.
+    fn note(&self, changes: &Changes) {
+        let incarnation = self.incarnation.0;
+        changes.note(What::Joined { incarnation });
+        if !self.taken.is_empty() {
+            changes.note(took(&self.taken));
+        }
+    }
 }
 
 pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
@@ -120,10 +139,7 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
     let Opened { store, lock, ours } = open(&settings, environment.store, &name).await?;
     migrate::run(&store).await?;
     meta::agree(&store, settings.shards).await?;
-    let life = match store.dialect() {
-        Dialect::Postgres => Life::Lease { expected: 1 },
-        _ => environment.life,
-    };
+    let life = environment.life.on(store.dialect());
     let alone = life == Life::Alone;
     let mut links = None;
     if ours && !alone {
@@ -156,11 +172,7 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
     }
     let (phase, _) = watch::channel(Phase::Ready);
     let changes = Changes::new(hosting.store().clone());
-    let incarnation = registration.incarnation.0;
-    changes.note(What::Joined { incarnation });
-    if !registration.taken.is_empty() {
-        changes.note(took(&registration.taken));
-    }
+    registration.note(&changes);
     let inner = Inner {
         settings,
         store: ours.then_some(store),
