@@ -14,7 +14,7 @@ use crate::shop::{START_SECONDS, ready};
 const AGREE_SECONDS: u64 = 40;
 
 /// The shards of the shop, as the settings have them by default.
-const SHARDS: f64 = 512.0;
+pub(super) const SHARDS: f64 = 512.0;
 
 struct Node {
     program: Program,
