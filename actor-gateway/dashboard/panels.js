@@ -98,7 +98,8 @@ export function linkList({ nodes }) {
     ["Out", (link) => bytes(link.bytes_out), "num"],
   ];
   const up = nodes.links.filter((link) => link.state === "up").length;
-  const plain = nodes.links.some((link) => !link.encrypted) ? " · not encrypted" : "";
+  const open = nodes.links.filter((link) => !link.encrypted).length;
+  const plain = open ? ` · ${open === nodes.links.length ? "" : `${open} `}not encrypted` : "";
   note("links", nodes.links.length ? `${up} of ${nodes.links.length} up${plain}` : "none");
   const rows = [...nodes.links].sort((one, other) => one.node.localeCompare(other.node) || arrow(other).localeCompare(arrow(one)));
   show(body("links"), rows, () => (rows.length ? table("Links", columns, rows, "dense") : empty("This node has no links to others.")));
@@ -123,7 +124,7 @@ export function changeList({ nodes, now }) {
     return el("li", {}, el("i", { class: `dot ${mood}`, "aria-hidden": "true" }), el("span", {}, text), el("span", { class: "quiet" }, `${span(now - change.at_ms)} ago`));
   };
   note("changes", `seen by ${nodes.self}`);
-  show(body("changes"), [nodes.changes, Math.floor(now / 10000)], () => (nodes.changes.length ? el("ol", { class: "changes" }, nodes.changes.map(line)) : empty("Nothing changed since the node began.")));
+  show(body("changes"), [nodes.changes, Math.floor(now / 10000)], () => (nodes.changes.length ? el("ol", { class: "changes", tabindex: "0", "data-key": "changes" }, nodes.changes.map(line)) : empty("Nothing changed since the node began.")));
 }
 
 const ROLES = { entity: "volatile", durable_entity: "durable", workflow: "workflow" };

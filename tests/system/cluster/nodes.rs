@@ -19,7 +19,7 @@ const AGREE_SECONDS: u64 = 40;
 const ENTITIES: usize = 32;
 
 /// The shards of the shop, as the settings have them by default.
-const SHARDS: f64 = 512.0;
+pub(super) const SHARDS: f64 = 512.0;
 
 struct Node {
     program: Program,
