@@ -130,7 +130,8 @@ impl Member {
         let rows: Vec<_> = map.shards.iter().map(|row| row.owner.clone()).collect();
         let mut won = self.reconcile(&map.shards);
         let mut moves = placement::moves(self.node(), &live, &rows);
-        // What is free goes first: nobody serves it, while what is given up is served until it goes.
+        // What is free goes first: nobody serves it, while what is given up is served until it
+        // goes.
         won |= self.take(moves.take).await?;
         if won {
             self.hosting.take_up().await?;

@@ -247,8 +247,8 @@ impl<K: Handlers> Directory<K> {
     }
 }
 
-/// Says whether the framework asks again under the same identity: nothing was committed, or what was
-/// is remembered.
+/// Says whether the framework asks again under the same identity: nothing was committed, or what
+/// was is remembered.
 pub(crate) fn refusal_is_retried<K: Handlers>(refusal: &Refusal, has_identity: bool) -> bool {
     match refusal {
         Refusal::Unavailable(_) => has_identity,

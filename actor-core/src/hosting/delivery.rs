@@ -215,8 +215,8 @@ impl Hosting {
         self.shards.serves(shard)
     }
 
-    /// A peer stored a message for an entity of this node: it is read in its place, or, if it is due
-    /// later, with the timers. Wakes nobody if the shard is not this node's.
+    /// A peer stored a message for an entity of this node: it is read in its place, or, if it is
+    /// due later, with the timers. Wakes nobody if the shard is not this node's.
     pub fn ring(self: &Arc<Self>, kind: &str, id: &EntityId, due_in: Duration) {
         if due_in > HORIZON || self.admits(self.shard_of(kind, id.as_str())).is_err() {
             return;
