@@ -17,3 +17,6 @@ mod code;
 
 #[path = "tidy/workspace.rs"]
 mod workspace;
+
+#[path = "tidy/deploy.rs"]
+mod deploy;

@@ -9,6 +9,15 @@ pub mod entities {}
 #[doc = include_str!("docs/durable_state.md")]
 pub mod durable_state {}
 
+#[doc = include_str!("docs/cluster.md")]
+pub mod cluster {}
+
+#[doc = include_str!("docs/failure_model.md")]
+pub mod failure_model {}
+
+#[doc = include_str!("docs/operating.md")]
+pub mod operating {}
+
 /// The README's example is compiled with the guide's.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

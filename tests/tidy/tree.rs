@@ -34,6 +34,19 @@ impl Source {
         }
     }
 
+    /// Returns the text that is compiled without tests, comments left out line by line.
+    pub(crate) fn product_text(&self) -> String {
+        if self.is_test() {
+            return String::new();
+        }
+        let said = |line: &&str| !line.trim_start().starts_with("//");
+        self.text
+            .lines()
+            .filter(said)
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
     /// Returns each line of `text`, a form of this file, that `is_wrong`, as `path:line`.
     pub(crate) fn lines(&self, text: &str, is_wrong: impl Fn(&str) -> bool) -> Vec<String> {
         let lines = text.lines().enumerate().filter(|(_, line)| is_wrong(line));
