@@ -197,8 +197,8 @@ const LIST: Sql = Sql::same(
     "SELECT topic, epoch, last_offset FROM streams WHERE topic > $1 ORDER BY topic LIMIT $2",
 );
 
-/// Returns topics and where they are, as far as they can be read, by name, at most `limit`, from the
-/// one after `after`.
+/// Returns topics and where they are, as far as they can be read, by name, at most `limit`, from
+/// the one after `after`.
 ///
 /// # Errors
 /// When the statement fails.
