@@ -13,15 +13,15 @@ use actor_core::{
     clock::{Clock, Instant, Rng},
     error::Refusal,
     hosting::{self, Role},
-    id::{CallIds, EntityId, ShardId},
+    id::{CallIds, EntityId, Incarnation, NodeId, ShardId},
     mailbox::Effect,
     router::{RoutedCall, Router},
-    store::BoxFuture,
+    store::{BoxFuture, nodes::NodeRow, ownership::ShardRow},
     topic::{Position, TopicEvent},
 };
 
 use self::{inbound::Desk, map::OwnerMap};
-use crate::transport::{Answer, Call, Note, PeerId, Request, Transport, Unanswered};
+use crate::transport::{Answer, Call, Note, Peer, PeerId, Request, Transport, Unanswered};
 
 /// The longest pause before something is sent again, +-50 %; a change of the map ends it early.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -64,6 +64,35 @@ impl Peers {
             ids: CallIds::new(rng.bits()),
             rng,
         }
+    }
+
+    /// Takes over what was read: lets calls find the owners, and keeps links to the nodes that are
+    /// there. Returns the nodes that came and those that went since the last look.
+    pub(crate) fn see(&self, nodes: &[NodeRow], shards: &[ShardRow]) -> (Vec<PeerId>, Vec<PeerId>) {
+        // A node that drains is asked until it is gone.
+        let holds = |row: &&NodeRow| !row.lease_left.is_zero() && !row.address.is_empty();
+        let there: Vec<_> = nodes.iter().filter(holds).map(peer).collect();
+        let known = self.map.peers();
+        let (mut came, mut went) = (Vec::new(), Vec::new());
+        for former in known.iter().filter(|former| !there.contains(former)) {
+            self.links.forget(&former.id);
+            went.push(former.id.clone());
+        }
+        for peer in there.iter().filter(|peer| peer.id != self.me) {
+            self.links.connect(peer.clone());
+            if !known.contains(peer) {
+                came.push(peer.id.clone());
+            }
+        }
+        let owner = |(node, incarnation): &(NodeId, Incarnation)| PeerId {
+            node: node.clone(),
+            incarnation: *incarnation,
+        };
+        let rows = shards
+            .iter()
+            .map(|row| (row.shard, row.epoch, row.owner.as_ref().map(owner)));
+        self.map.replace(&rows.collect::<Vec<_>>(), there);
+        (came, went)
     }
 
     /// Tells every linked peer; one that cannot be told finds out at its next look.
@@ -223,6 +252,16 @@ impl Router for LinkRouter {
 
     fn announce(&self, event: &TopicEvent) {
         self.0.tell_all(&Note::Event(event.clone()));
+    }
+}
+
+fn peer(row: &NodeRow) -> Peer {
+    Peer {
+        id: PeerId {
+            node: row.node.clone(),
+            incarnation: row.incarnation,
+        },
+        address: row.address.as_str().into(),
     }
 }
 

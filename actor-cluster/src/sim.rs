@@ -5,8 +5,9 @@
 //! seed repeats a run exactly and a minute costs milliseconds. `docs/testing.md` is the guide.
 //!
 //! Inside: each node is a paused current-thread runtime, and so is the test's body. One thread
-//! steps them (`world`) and carries what passes between them (`network`). A store call is one
-//! closure that runs while that thread waits (`store`).
+//! steps them (`world`) and carries the bytes of their links (`wires`), which are the links of
+//! production on other sockets. A store call is one closure that runs while that thread waits
+//! (`store`).
 
 mod control;
 mod fault;
@@ -14,10 +15,13 @@ mod harness;
 mod machine;
 mod network;
 mod probe;
-mod router;
 mod shared;
+mod sockets;
 mod store;
 mod trace;
+mod traffic;
+mod weather;
+mod wires;
 mod world;
 
 pub use actor_core_macros::sim_test as test;
@@ -27,6 +31,7 @@ pub use self::{
     fault::Fault,
     harness::Options,
     network::{Broken, Undelivered},
+    traffic::Traffic,
 };
 
 /// What the macro's output names.

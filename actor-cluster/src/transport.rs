@@ -23,6 +23,7 @@ mod handshake;
 mod links;
 mod meter;
 mod outbox;
+pub(crate) mod socket;
 mod tls;
 mod wire;
 

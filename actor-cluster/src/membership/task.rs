@@ -25,7 +25,7 @@ use crate::{
     },
     routing::Peers,
     shard::placement,
-    transport::{Note, Peer, PeerId},
+    transport::{Note, PeerId},
 };
 
 /// How long an activation that was cut off may take to be gone.
@@ -40,7 +40,7 @@ pub(crate) struct Member {
     pub(crate) hosting: Arc<Hosting>,
     pub(crate) terms: Terms,
     pub(crate) phase: watch::Sender<Phase>,
-    /// The way to the others; `None` in a simulation and for a node without links.
+    /// The way to the others; `None` for a node without links.
     pub(crate) peers: Option<Arc<Peers>>,
     pub(crate) changes: Changes,
 }
@@ -167,39 +167,15 @@ impl Member {
     fn publish(&self, map: &Map, live: &BTreeMap<NodeId, Incarnation>) {
         metrics::gauge!("actor_nodes").set(live.len() as f64);
         let Some(peers) = &self.peers else { return };
-        let peer = |row: &NodeRow| Peer {
-            id: PeerId {
-                node: row.node.clone(),
-                incarnation: row.incarnation,
-            },
-            address: row.address.as_str().into(),
-        };
-        // A node that drains is asked until it is gone.
-        let holds = |row: &&NodeRow| !row.lease_left.is_zero() && !row.address.is_empty();
-        let there: Vec<_> = map.nodes.iter().filter(holds).map(peer).collect();
-        for former in peers.map.peers().iter() {
-            if !there.contains(former) {
-                peers.links.forget(&former.id);
-                let (node, incarnation) = named(&former.id);
-                self.changes.note(What::Went { node, incarnation });
-            }
+        let (came, went) = peers.see(&map.nodes, &map.shards);
+        for peer in went {
+            let (node, incarnation) = named(&peer);
+            self.changes.note(What::Went { node, incarnation });
         }
-        let known = peers.map.peers();
-        for peer in there.iter().filter(|peer| peer.id != peers.me) {
-            peers.links.connect(peer.clone());
-            if !known.contains(peer) {
-                let (node, incarnation) = named(&peer.id);
-                self.changes.note(What::Came { node, incarnation });
-            }
+        for peer in came {
+            let (node, incarnation) = named(&peer);
+            self.changes.note(What::Came { node, incarnation });
         }
-        let rows = map.shards.iter().map(|row| {
-            let owner = row.owner.as_ref().map(|(node, incarnation)| PeerId {
-                node: node.clone(),
-                incarnation: *incarnation,
-            });
-            (row.shard, row.epoch, owner)
-        });
-        peers.map.replace(&rows.collect::<Vec<_>>(), there);
     }
 
     /// Gives every shard to whoever else is there; what runs may go on for `within`.

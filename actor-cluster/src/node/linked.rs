@@ -11,7 +11,7 @@ use crate::{
         Peers,
         inbound::{Arrivals, Desk},
     },
-    transport::{DialFailure, LinkConfig, Links, Peer, PeerId, Transport as _},
+    transport::{DialFailure, LinkConfig, Links, Peer, PeerId, Transport as _, socket::Sockets},
 };
 
 /// Links that have their port but serve nobody yet.
@@ -43,6 +43,7 @@ impl Linked {
         settings: &Settings,
         name: &NodeId,
         rng: &Rng,
+        sockets: Arc<dyn Sockets>,
     ) -> Result<Option<Self>, StartError> {
         let config = LinkConfig::from_settings(settings)
             .map_err(|error| StartError::links(settings, &error))?;
@@ -50,7 +51,8 @@ impl Linked {
             return Ok(None);
         };
         let rng = Rng::seeded(rng.bits());
-        let bound = Links::bind(config, name.clone(), settings.cluster_listen, rng).await;
+        let listen = settings.cluster_listen;
+        let bound = Links::bind_on(config, name.clone(), listen, rng, sockets).await;
         let links = bound.map_err(|error| StartError::links(settings, &error))?;
         let listening = links.local_address().to_string();
         let address = settings.cluster_advertise.clone().unwrap_or(listening);

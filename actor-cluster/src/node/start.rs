@@ -35,6 +35,7 @@ use crate::{
         linked::{Linked, Sought},
     },
     routing::LinkRouter,
+    transport::socket::{Sockets, Tcp},
 };
 
 /// How often a node that waits for its peers looks for them.
@@ -47,7 +48,7 @@ pub(crate) struct Environment {
     pub(crate) store: Option<Store>,
     pub(crate) life: Life,
     pub(crate) rng: Rng,
-    pub(crate) router: Option<Arc<dyn Router>>,
+    pub(crate) sockets: Arc<dyn Sockets>,
     pub(crate) probe: Option<Arc<dyn Probe>>,
 }
 
@@ -72,13 +73,12 @@ impl Life {
 
 impl Default for Environment {
     fn default() -> Self {
-        let (store, router, probe) = (None, None, None);
         Self {
-            store,
+            store: None,
             life: Life::Alone,
             rng: Rng::from_system(),
-            router,
-            probe,
+            sockets: Arc::new(Tcp),
+            probe: None,
         }
     }
 }
@@ -142,9 +142,15 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
     let life = environment.life.on(store.dialect());
     let alone = life == Life::Alone;
     let mut links = None;
-    if ours && !alone {
+    if !alone {
         // The port comes before the lease and goes after it, so that nobody else answers there.
-        links = Linked::bind(&settings, &name, &environment.rng).await?;
+        links = Linked::bind(
+            &settings,
+            &name,
+            &environment.rng,
+            environment.sockets.clone(),
+        )
+        .await?;
         outlive(&store, &name, settings.lease_ttl, links.as_ref()).await?;
     }
     let address = links.as_ref().map_or("", |links| links.address.as_str());
@@ -159,10 +165,9 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
     config.resources = resources;
     config.rng = environment.rng;
     config.former_life_unclean = registration.unclean;
-    config.router = match &linked {
-        Some(linked) => Some(Arc::new(LinkRouter(linked.peers.clone()))),
-        None => environment.router,
-    };
+    config.router = linked
+        .as_ref()
+        .map(|linked| Arc::new(LinkRouter(linked.peers.clone())) as Arc<dyn Router>);
     config.probe = environment.probe;
     config.residents_max = residents_max.unwrap_or(config.residents_max);
     config.resident_bytes_max = resident_bytes_max.unwrap_or(config.resident_bytes_max);

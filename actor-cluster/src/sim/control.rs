@@ -101,6 +101,14 @@ impl Sim {
         bound.store(most.max(1), std::sync::atomic::Ordering::Relaxed);
     }
 
+    /// Sets how long leases last, for nodes from their next start on; default 10 s. Call it before
+    /// the test's first `await`, so that all agree.
+    pub fn lease_ttl(&self, ttl: Duration) {
+        let ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        let shared = &self.shared.lease_ms;
+        shared.store(ms, std::sync::atomic::Ordering::Relaxed);
+    }
+
     /// Lets all nodes host `C` instead of what they host now, each from its next start on: the next
     /// release of the program. The test itself keeps calling with the types it began with.
     pub fn release<C: Component>(&self) {

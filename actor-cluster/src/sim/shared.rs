@@ -5,7 +5,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicI64, AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -17,12 +17,18 @@ use super::{
     fault::Fault,
     machine::{Cut, PartClock},
     network::{Answer, LATENCY_MIN, LATENCY_SPREAD_MS, Network, Part, Work},
+    sockets,
     trace::Trace,
+    traffic::Traffic,
+    wires::Wires,
 };
 use crate::Node;
 
 /// The database's time when a simulation begins, in milliseconds since 1970: 2023-11-14 22:13:20.
 const DATABASE_START_MS: i64 = 1_700_000_000_000;
+
+/// The lease of nodes, in milliseconds, as in production.
+const LEASE_MS: u64 = 10_000;
 
 /// What the test asks of the world; done between two steps.
 #[derive(Debug)]
@@ -72,11 +78,17 @@ pub(super) struct Shared {
     pub(super) install: Mutex<fn(&mut Registry)>,
     /// Entities in memory on each node; 0 for the default.
     pub(super) residents_max: AtomicUsize,
+    /// The nodes' leases, in milliseconds.
+    pub(super) lease_ms: AtomicU64,
     nodes: Vec<Mutex<Slot>>,
     network: Mutex<Network>,
+    wires: Mutex<Wires>,
+    traffic: Mutex<Traffic>,
     commands: Mutex<VecDeque<Command>>,
     crash_points: Mutex<Vec<String>>,
     database_ms: AtomicI64,
+    /// What the database's clock shows more than the simulation's.
+    database_step_ms: AtomicI64,
     driver: OnceLock<(PartClock, Arc<Cut>)>,
 }
 
@@ -95,11 +107,15 @@ impl Shared {
             resources: Mutex::default(),
             install: Mutex::new(install),
             residents_max: AtomicUsize::new(0),
+            lease_ms: AtomicU64::new(LEASE_MS),
             nodes: (0..nodes).map(|_| Mutex::default()).collect(),
             network: Mutex::default(),
+            wires: Mutex::default(),
+            traffic: Mutex::default(),
             commands: Mutex::default(),
             crash_points: Mutex::default(),
             database_ms: AtomicI64::new(DATABASE_START_MS),
+            database_step_ms: AtomicI64::new(0),
             driver: OnceLock::new(),
         }
     }
@@ -132,6 +148,34 @@ impl Shared {
 
     pub(super) fn network(&self) -> MutexGuard<'_, Network> {
         self.network.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the connections between hosts. Nothing that owns an end of one may be dropped
+    /// under this lock.
+    pub(super) fn wires(&self) -> MutexGuard<'_, Wires> {
+        self.wires.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the bytes of links arrive that are due at `now`.
+    pub(super) fn carry(self: &Arc<Self>, now: Duration) {
+        let latency = self.latency();
+        let accept = |number, inbox| sockets::dialled(self, number, inbox);
+        self.wires().carry(now, latency, &accept);
+    }
+
+    /// Returns how long leases of nodes last that start from now on.
+    pub(super) fn lease_ttl(&self) -> Duration {
+        Duration::from_millis(self.lease_ms.load(Ordering::Relaxed))
+    }
+
+    /// Returns what may happen to requests and notes.
+    pub(super) fn traffic(&self) -> Traffic {
+        *self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what may happen to requests and notes.
+    pub(super) fn set_traffic(&self, traffic: Traffic) {
+        *self.traffic.lock().unwrap_or_else(PoisonError::into_inner) = traffic;
     }
 
     /// Says whether this life of a node still runs; the test's body always does.
@@ -216,8 +260,15 @@ impl Shared {
     /// Returns the database's time when the caller's clock shows `now`. It never steps back, though
     /// parts come a few milliseconds apart.
     pub(super) fn database_ms(&self, now: Duration) -> i64 {
-        let ms = DATABASE_START_MS + i64::try_from(now.as_millis()).unwrap_or(i64::MAX / 2);
+        let step = self.database_step_ms.load(Ordering::SeqCst);
+        let ms = DATABASE_START_MS + i64::try_from(now.as_millis()).unwrap_or(i64::MAX / 2) + step;
         self.database_ms.fetch_max(ms, Ordering::SeqCst).max(ms)
+    }
+
+    /// Lets the database's clock step forwards.
+    pub(super) fn step_database(&self, by: Duration) {
+        let ms = i64::try_from(by.as_millis()).unwrap_or(i64::MAX / 4);
+        self.database_step_ms.fetch_add(ms, Ordering::SeqCst);
     }
 
     /// Returns the database's time as it was last seen.

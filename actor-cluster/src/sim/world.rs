@@ -21,17 +21,24 @@ use super::{
     machine::{Machine, Step},
     network::{Broken, LATENCY_MIN, Part, Undelivered},
     probe::SimProbe,
-    router::SimRouter,
     shared::{Command, Shared, rng},
+    sockets::SimSockets,
     store::SimExecutor,
+    wires::Host,
 };
 use crate::{
     Node, NodeBuilder, Settings,
-    node::start::{Environment, Life},
+    node::{
+        Secret,
+        start::{Environment, Life},
+    },
 };
 
 /// Shards of a simulated cluster: few, so that entities share them and takeovers are quick.
 const SHARDS: u32 = 16;
+
+/// What the links of all parts know; at least 16 bytes.
+const SECRET: &str = "a secret of the simulation";
 
 /// The longest step while nothing passes between the parts.
 const QUIET_STEP: Duration = Duration::from_millis(100);
@@ -96,6 +103,7 @@ impl World {
                     "the test did not end within {PATIENCE:?} of virtual time"
                 ));
             }
+            self.shared.carry(self.now);
             let until = self.now + self.stride();
             self.deliver_to_driver(until);
             step = self.driver.run_with(until, &mut body);
@@ -104,7 +112,8 @@ impl World {
 
     /// Returns how far parts may run without looking at one another.
     fn stride(&self) -> Duration {
-        let alone = self.nodes.len() == 1 && self.shared.network().is_quiet();
+        let quiet = self.shared.network().is_quiet() && self.shared.wires().is_quiet();
+        let alone = self.nodes.len() == 1 && quiet;
         if alone { QUIET_STEP } else { LATENCY_MIN }
     }
 
@@ -226,19 +235,18 @@ impl World {
         let seed = format!("{part:?}");
         let executor = SimExecutor::new(shared.clone(), part, clock, cut.clone());
         let random = rng(shared.seed, &seed);
-        let router = SimRouter::new(
-            shared.clone(),
+        let sockets = SimSockets {
+            shared: shared.clone(),
             part,
             clock,
-            rng(shared.seed, &format!("{seed} out")),
-        );
+        };
         let environment = Environment {
             store: Some(self.store.with_executor(Arc::new(executor))),
             life: Life::Lease {
                 expected: self.nodes.len(),
             },
             rng: random,
-            router: Some(Arc::new(router)),
+            sockets: Arc::new(sockets),
             probe: Some(Arc::new(SimProbe {
                 shared,
                 part,
@@ -260,6 +268,9 @@ impl World {
         let settings = Settings {
             node_name: part.to_string(),
             shards: SHARDS,
+            cluster_listen: Host::from(part).address(),
+            cluster_secret: Some(Secret::new(SECRET)),
+            lease_ttl: self.shared.lease_ttl(),
             ..Settings::default()
         };
         let builder = Node::builder()

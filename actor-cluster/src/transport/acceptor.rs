@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, io,
+    fmt,
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -15,10 +15,7 @@ use std::{
 };
 
 use actor_core::clock::Clock;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::{AbortHandle, JoinSet},
-};
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::{
     LinkEvent, PeerId,
@@ -27,6 +24,7 @@ use super::{
     handshake::{self, Agreed, Purpose, Rejected},
     links::Shared,
     meter::{Direction, LinkSnapshot, LinkState, Meter, UpGuard},
+    socket::{Listener, Stream},
     tls::Channel,
 };
 
@@ -54,7 +52,7 @@ pub(super) struct Arrived {
 }
 
 /// Takes connections until it is aborted or the listener is lost.
-pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
+pub(super) async fn listen(shared: Arc<Shared>, mut listener: Box<dyn Listener>) {
     let mut tasks = JoinSet::new();
     let mut failures = 0;
     loop {
@@ -62,7 +60,7 @@ pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
             biased;
             // Cancel safe by tokio's word.
             Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
-            // Cancel safe by tokio's word.
+            // Cancel safe by the port's word.
             arrival = listener.accept() => arrival,
         };
         match arrival {
@@ -84,7 +82,7 @@ pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
 }
 
 /// Starts the handshake of an arrival; the oldest one in progress makes room.
-fn admit(shared: &Arc<Shared>, tasks: &mut JoinSet<()>, stream: TcpStream, from: SocketAddr) {
+fn admit(shared: &Arc<Shared>, tasks: &mut JoinSet<()>, stream: Stream, from: SocketAddr) {
     let arrivals = &shared.arrivals;
     let number = arrivals.next.fetch_add(1, Ordering::Relaxed);
     let mut handshakes = arrivals.lock_handshakes();
@@ -101,7 +99,7 @@ fn admit(shared: &Arc<Shared>, tasks: &mut JoinSet<()>, stream: TcpStream, from:
     }
 }
 
-async fn serve(shared: Arc<Shared>, number: u64, stream: TcpStream, from: SocketAddr) {
+async fn serve(shared: Arc<Shared>, number: u64, stream: Stream, from: SocketAddr) {
     let limit = shared.config.handshake_timeout;
     let opened = within(limit, open(&shared, stream)).await;
     shared.arrivals.lock_handshakes().remove(&number);
@@ -156,11 +154,7 @@ async fn serve(shared: Arc<Shared>, number: u64, stream: TcpStream, from: Socket
 }
 
 /// TLS, if it is set, and the proof of identity; `None` for one that only asked who is here.
-async fn open(
-    shared: &Shared,
-    stream: TcpStream,
-) -> Result<Option<(Channel, Agreed, bool)>, Turned> {
-    stream.set_nodelay(true).map_err(Turned::Socket)?;
+async fn open(shared: &Shared, stream: Stream) -> Result<Option<(Channel, Agreed, bool)>, Turned> {
     let tls = shared.config.tls.as_ref();
     let mut channel = match tls {
         Some(tls) => tls
@@ -180,7 +174,6 @@ async fn open(
 
 /// Why an arrival was turned away.
 enum Turned {
-    Socket(io::Error),
     Tls(String),
     Handshake(Rejected),
 }
@@ -188,7 +181,6 @@ enum Turned {
 impl Turned {
     fn name(&self) -> &'static str {
         match self {
-            Self::Socket(_) => "socket",
             Self::Tls(_) => "tls",
             Self::Handshake(Rejected::Silent) => "silent",
             Self::Handshake(Rejected::Garbage(_)) => "garbage",
@@ -199,7 +191,6 @@ impl Turned {
 
     fn log(self, from: SocketAddr) {
         match self {
-            Self::Socket(error) => tracing::debug!(%from, %error, "an arrival left"),
             Self::Tls(error) => tracing::warn!(%from, error, "a node link was refused: TLS"),
             Self::Handshake(Rejected::Silent) => tracing::debug!(%from, "an arrival said nothing"),
             Self::Handshake(Rejected::Garbage(error)) => {

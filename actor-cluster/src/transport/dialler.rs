@@ -14,7 +14,7 @@ use std::{
 
 use actor_core::clock::{Clock, Rng};
 use futures_util::FutureExt as _;
-use tokio::{net::TcpStream, sync::watch};
+use tokio::sync::watch;
 
 use super::{
     DialFailure, LinkEnd, LinkEvent, Peer, PeerId,
@@ -209,7 +209,10 @@ pub(super) async fn dial(
     purpose: Purpose,
 ) -> Result<(Channel, Agreed), DialFailure> {
     let config = &shared.config;
-    let connect = within(config.connect_timeout, TcpStream::connect(&*peer.address));
+    let connect = within(
+        config.connect_timeout,
+        shared.sockets.connect(&peer.address),
+    );
     let stream = match connect.await {
         Some(Ok(stream)) => stream,
         Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -219,8 +222,6 @@ pub(super) async fn dial(
         None => return Err(DialFailure::TimedOut),
     };
     let prove = async {
-        let unreachable = |error: io::Error| DialFailure::Unreachable(error.to_string().into());
-        stream.set_nodelay(true).map_err(unreachable)?;
         let mut channel = match &config.tls {
             Some(tls) => tls
                 .connect(stream, &peer.address)

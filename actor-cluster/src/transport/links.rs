@@ -19,7 +19,6 @@ use actor_core::{
 };
 use futures_util::FutureExt as _;
 use tokio::{
-    net::TcpListener,
     sync::broadcast,
     task::{AbortHandle, JoinHandle},
 };
@@ -30,6 +29,7 @@ use super::{
     acceptor::{self, Arrivals},
     dialler::{self, Kept},
     handshake::{Key, Purpose, Terms},
+    socket::{Listener, Sockets, Tcp},
 };
 
 /// News that wait for a slow reader.
@@ -50,6 +50,7 @@ pub struct Links {
 /// What the tasks of all links share.
 pub(super) struct Shared {
     pub(super) config: Arc<LinkConfig>,
+    pub(super) sockets: Arc<dyn Sockets>,
     pub(super) key: Key,
     pub(super) rng: Rng,
     pub(super) arrivals: Arrivals,
@@ -100,9 +101,20 @@ impl Links {
         listen: SocketAddr,
         rng: Rng,
     ) -> Result<Self, BindError> {
+        Self::bind_on(config, node, listen, rng, Arc::new(Tcp)).await
+    }
+
+    /// As [`Links::bind`], on other sockets than the machine's.
+    pub(crate) async fn bind_on(
+        config: LinkConfig,
+        node: NodeId,
+        listen: SocketAddr,
+        rng: Rng,
+        sockets: Arc<dyn Sockets>,
+    ) -> Result<Self, BindError> {
         config.check().map_err(BindError::Config)?;
-        let listener = TcpListener::bind(listen).await.map_err(BindError::Listen)?;
-        let address = listener.local_addr().map_err(BindError::Listen)?;
+        let listener = sockets.listen(listen).await.map_err(BindError::Listen)?;
+        let address = listener.address().map_err(BindError::Listen)?;
         let me = PeerId {
             node,
             incarnation: Incarnation(0),
@@ -110,6 +122,7 @@ impl Links {
         let shared = Arc::new(Shared {
             key: Key::new(&config.secret),
             config: Arc::new(config),
+            sockets,
             rng,
             arrivals: Arrivals::default(),
             me: Mutex::new(me),
@@ -133,6 +146,7 @@ impl Links {
     /// Lets peers link up with this life of the node; what they ask goes to `inbound`. Only the
     /// first call counts.
     pub fn open(&self, incarnation: Incarnation, inbound: Arc<dyn Inbound>) {
+        let inbound = self.shared.sockets.inbound(inbound);
         if self.shared.inbound.set(inbound).is_ok() {
             self.shared.lock_me().incarnation = incarnation;
             self.shared.open.store(true, Ordering::Release);
@@ -288,7 +302,7 @@ impl Shared {
 }
 
 /// Listens; a panic on the way, a bug, is told like any other loss of the port.
-async fn keep_listening(shared: Arc<Shared>, listener: TcpListener) {
+async fn keep_listening(shared: Arc<Shared>, listener: Box<dyn Listener>) {
     let listening = AssertUnwindSafe(acceptor::listen(shared.clone(), listener)).catch_unwind();
     if listening.await.is_err() {
         shared.emit(LinkEvent::ListenerLost("the listener panicked".into()));

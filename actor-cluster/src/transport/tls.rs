@@ -5,10 +5,6 @@
 
 use std::{fmt, net::IpAddr, path::Path, sync::Arc};
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
 use tokio_rustls::{
     TlsAcceptor, TlsConnector,
     rustls::{
@@ -19,17 +15,14 @@ use tokio_rustls::{
     },
 };
 
+use super::socket::{Io, Stream};
+
 /// What the proof of identity is bound to, so that it is worth nothing inside another TLS session.
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-actor-link-1";
 
-/// A connection's bytes, encrypted or not.
-pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-
 /// A connection, and what binds the proof of identity to it.
 pub(super) struct Channel {
-    pub(super) stream: Box<dyn Io>,
+    pub(super) stream: Stream,
     pub(super) binding: Vec<u8>,
 }
 
@@ -109,11 +102,7 @@ impl TlsIdentity {
     }
 
     /// Encrypts a connection this node opened to `address`.
-    pub(super) async fn connect(
-        &self,
-        stream: TcpStream,
-        address: &str,
-    ) -> Result<Channel, TlsError> {
+    pub(super) async fn connect(&self, stream: Stream, address: &str) -> Result<Channel, TlsError> {
         let name = server_name(address)?;
         let connector = TlsConnector::from(self.client.clone());
         let stream = connector
@@ -128,7 +117,7 @@ impl TlsIdentity {
     }
 
     /// Encrypts a connection that arrived.
-    pub(super) async fn accept(&self, stream: TcpStream) -> Result<Channel, TlsError> {
+    pub(super) async fn accept(&self, stream: Stream) -> Result<Channel, TlsError> {
         let acceptor = TlsAcceptor::from(self.server.clone());
         let stream = acceptor
             .accept(stream)
@@ -156,9 +145,9 @@ impl TlsError {
 
 impl Channel {
     /// Returns a connection that is not encrypted.
-    pub(super) fn plain(stream: impl Io + 'static) -> Self {
+    pub(super) fn plain(stream: Stream) -> Self {
         Self {
-            stream: Box::new(stream),
+            stream,
             binding: Vec::new(),
         }
     }

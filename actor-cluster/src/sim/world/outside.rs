@@ -7,6 +7,7 @@ use std::{
 
 use actor_core::{
     Client,
+    clock::Clock,
     component::Registry,
     hosting::{Hosting, HostingConfig},
     id::{Incarnation, NodeId},
@@ -14,7 +15,7 @@ use actor_core::{
     store::{
         BoxFuture, Executor, Store, StoreConfig, TaskExecutor,
         executor::{Job, Lost},
-        meta, migrate,
+        meta, migrate, nodes, ownership,
     },
 };
 
@@ -22,12 +23,24 @@ use super::{
     super::{
         harness::Options,
         machine::Machine,
-        router::SimRouter,
         shared::{Shared, rng},
+        sockets::SimSockets,
         store::SimExecutor,
+        wires::Host,
     },
-    SHARDS,
+    SECRET, SHARDS,
 };
+use crate::{
+    node::Secret,
+    routing::{
+        LinkRouter, Peers,
+        inbound::{Arrivals, Desk},
+    },
+    transport::{LinkConfig, Links, PeerId},
+};
+
+/// How often the test's client looks who owns what.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Opens the world's database, ready for nodes.
 pub(super) async fn open() -> Store {
@@ -44,8 +57,8 @@ pub(super) async fn open() -> Store {
     store
 }
 
-/// Makes the client of the test's body: it hosts nothing and reaches everything through the
-/// network.
+/// Makes the client of the test's body: it hosts nothing and reaches everything over links, as a
+/// node does.
 pub(super) async fn client(
     options: &Options,
     shared: &Arc<Shared>,
@@ -56,20 +69,71 @@ pub(super) async fn client(
     (options.host)(&mut registry);
     let (part, clock, cut) = (driver.part, driver.clock, driver.cut.clone());
     let executor = SimExecutor::new(shared.clone(), part, clock, cut);
-    let shards = Shards::new(SHARDS, NodeId::new(part.to_string()), Incarnation(0));
+    let shards = Shards::new(SHARDS, NodeId::new(part.to_string()), Incarnation(1));
     let store = store.with_executor(Arc::new(executor));
+    let peers = links(shared, driver, &shards).await;
+    let aside = store.with_executor(Arc::new(Aside(shared.clone())));
+    tokio::spawn(look(peers.clone(), aside, shared.clone()));
     let mut config = HostingConfig::new(registry, store, Arc::new(shards));
     config.serves = false;
     config.rng = rng(shared.seed, "outside");
-    let random = rng(shared.seed, "routes");
-    config.router = Some(Arc::new(SimRouter::new(
-        shared.clone(),
-        part,
-        clock,
-        random,
-    )));
+    config.router = Some(Arc::new(LinkRouter(peers)));
     let hosting = Hosting::start(config).await;
     Client::new(hosting.unwrap_or_else(|failure| panic!("the kinds cannot be hosted: {failure}")))
+}
+
+/// Opens the test's links. Nobody dials them: it is no member.
+async fn links(shared: &Arc<Shared>, driver: &Machine, shards: &Shards) -> Arc<Peers> {
+    let host = Host::from(driver.part);
+    let sockets = SimSockets {
+        shared: shared.clone(),
+        part: driver.part,
+        clock: driver.clock,
+    };
+    let me = PeerId {
+        node: shards.node().clone(),
+        incarnation: shards.incarnation(),
+    };
+    let bound = Links::bind_on(
+        LinkConfig::new(Secret::new(SECRET)),
+        me.node.clone(),
+        host.address(),
+        rng(shared.seed, "dials"),
+        Arc::new(sockets),
+    );
+    let links = bound
+        .await
+        .expect("the port is free and the bounds are kept");
+    let desk = Arc::new(Desk::default());
+    links.open(me.incarnation, Arc::new(Arrivals(desk.clone())));
+    let random = rng(shared.seed, "routes");
+    Arc::new(Peers::new(
+        me,
+        shards.count(),
+        Arc::new(links),
+        desk,
+        random,
+    ))
+}
+
+/// Keeps up with who is there and who owns what; sooner if a link comes or goes. It takes no time.
+async fn look(peers: Arc<Peers>, store: Store, shared: Arc<Shared>) {
+    let mut events = peers.links.events();
+    loop {
+        let ttl = shared.lease_ttl();
+        let read = store.read("shard map", move |c| {
+            Box::pin(async move { Ok((nodes::list(c, ttl).await?, ownership::list(c).await?)) })
+        });
+        if let Ok((nodes, shards)) = read.await {
+            peers.see(&nodes, &shards);
+        }
+        // Both arms only wait.
+        tokio::select! {
+            biased;
+            _ = events.recv() => {}
+            () = Clock.sleep(LOOK_EVERY) => {}
+        }
+    }
 }
 
 /// The test's own look into the database: at once, whatever the nodes' faults.
