@@ -118,7 +118,7 @@ impl Peers {
             if left.is_zero() {
                 return Err(last);
             }
-            changes.mark_unchanged();
+            changes.mark_seen();
             if let Some(owner) = self.map.owner(parcel.shard) {
                 match self.ask(&owner.peer, &parcel, left).await? {
                     Ok(answer) => return Ok(answer),
@@ -129,7 +129,7 @@ impl Peers {
             // Both arms only wait.
             tokio::select! {
                 biased;
-                _ = changes.changed() => {}
+                () = changes.changed() => {}
                 () = Clock.sleep_until(parcel.deadline.min(pause)) => {}
             }
         }

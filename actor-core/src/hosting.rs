@@ -96,11 +96,16 @@ pub trait Hosted: Send + Sync {
     fn events(&self) -> &'static [EventHandler];
     /// Makes a call by name.
     fn invoke(self: Arc<Self>, client: Client, invocation: Invocation) -> Answer;
-    /// Hands over a stored message that is due.
+    /// Hands over a stored message that is due; `since` as in [`Hosting::accept_row`].
     ///
     /// # Errors
     /// When it stays in the store for now.
-    fn deliver(self: Arc<Self>, hosting: &Arc<Hosting>, row: &MailboxRow) -> Result<(), Refusal>;
+    fn deliver(
+        self: Arc<Self>,
+        hosting: &Arc<Hosting>,
+        row: &MailboxRow,
+        since: u64,
+    ) -> Result<(), Refusal>;
     /// A message was stored for the entity: it is read from the store in its place.
     ///
     /// # Errors

@@ -98,17 +98,21 @@ impl StoredMessage {
         )
     }
 
-    /// Returns the row this message became when the store numbered it.
-    pub fn stored(self, seq: i64, now_ms: i64) -> MailboxRow {
-        let due_in = match self.due {
+    /// Returns how long until it may run; zero for one that is no timer.
+    pub fn due_in(&self, now_ms: i64) -> Duration {
+        match self.due {
             None => Duration::ZERO,
             Some(Due::After(delay)) => delay,
             Some(Due::At(at)) => Duration::from_millis((at - now_ms).max(0).cast_unsigned()),
-        };
+        }
+    }
+
+    /// Returns the row this message became when the store numbered it.
+    pub fn stored(self, seq: i64, now_ms: i64) -> MailboxRow {
         MailboxRow {
             seq,
             timer: self.due.is_some(),
-            due_in,
+            due_in: self.due_in(now_ms),
             expired: false,
             attempts: 0,
             message: self,

@@ -2,10 +2,13 @@
 //!
 //! A stale entry costs a detour, never more: owners check for themselves.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{
+    Arc, PoisonError, RwLock,
+    atomic::{AtomicU64, Ordering},
+};
 
 use actor_core::id::{Epoch, ShardId};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::transport::{Peer, PeerId};
 
@@ -20,13 +23,38 @@ pub(crate) struct Owner {
 #[derive(Debug)]
 pub(crate) struct OwnerMap {
     inner: RwLock<Inner>,
-    version: watch::Sender<u64>,
+    version: AtomicU64,
+    /// Not a watch: its waiters wake in an order that nobody can seed.
+    changed: Notify,
 }
 
 #[derive(Debug)]
 struct Inner {
     owners: Vec<Known>,
     peers: Arc<[Peer]>,
+}
+
+/// Changes of a map, for one who waits for them.
+#[derive(Debug)]
+pub(crate) struct Changes<'a> {
+    map: &'a OwnerMap,
+    seen: u64,
+}
+
+impl Changes<'_> {
+    /// Forgets the changes up to now.
+    pub(crate) fn mark_seen(&mut self) {
+        self.seen = self.map.version.load(Ordering::Acquire);
+    }
+
+    /// Waits for a change that was not seen. Cancel safe: it only watches.
+    pub(crate) async fn changed(&self) {
+        // Made before the look, so that no change in between is missed.
+        let changed = self.map.changed.notified();
+        if self.map.version.load(Ordering::Acquire) == self.seen {
+            changed.await;
+        }
+    }
 }
 
 /// What is known of one shard.
@@ -45,7 +73,8 @@ impl OwnerMap {
                 owners: vec![Known::default(); count as usize],
                 peers: Arc::default(),
             }),
-            version: watch::Sender::new(0),
+            version: AtomicU64::new(0),
+            changed: Notify::new(),
         }
     }
 
@@ -89,7 +118,7 @@ impl OwnerMap {
         }
         drop(inner);
         if changed {
-            self.version.send_modify(|version| *version += 1);
+            self.tell();
         }
     }
 
@@ -110,13 +139,19 @@ impl OwnerMap {
         }
         drop(inner);
         if changed {
-            self.version.send_modify(|version| *version += 1);
+            self.tell();
         }
     }
 
     /// Tells of changes from now on.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.version.subscribe()
+    pub(crate) fn changes(&self) -> Changes<'_> {
+        let seen = self.version.load(Ordering::Acquire);
+        Changes { map: self, seen }
+    }
+
+    fn tell(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
+        self.changed.notify_waiters();
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Inner> {
@@ -126,6 +161,8 @@ impl OwnerMap {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     const SHARD: ShardId = ShardId(1);
@@ -163,10 +200,10 @@ mod tests {
         let a = PeerId::new("a", 1);
 
         map.learn(&a, &[(SHARD, Epoch(1))]);
-        assert!(changes.has_changed().expect("the map lives"));
-        changes.mark_unchanged();
+        assert!(changes.changed().now_or_never().is_some());
+        changes.mark_seen();
         map.learn(&a, &[(SHARD, Epoch(1)), (ShardId(9), Epoch(1))]);
 
-        assert!(!changes.has_changed().expect("the map lives"));
+        assert!(changes.changed().now_or_never().is_none());
     }
 }

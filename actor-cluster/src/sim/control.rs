@@ -150,6 +150,12 @@ impl Sim {
         }
     }
 
+    /// Starts the next life of a node that is down, and does not wait for it.
+    pub fn start_node(&self, node: usize) {
+        drop(self.shared.slot(node));
+        self.shared.command(Command::Start(node));
+    }
+
     /// Stops a node in order: it drains, gives up its shards and leaves. It stays down until
     /// [`Sim::restart`]. Returns `None` if it died meanwhile or is not up.
     pub async fn shutdown(&self, node: usize) -> Option<Stopped> {

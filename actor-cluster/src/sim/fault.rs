@@ -59,7 +59,7 @@ impl Fault {
         Self::of(Effect::Slow(by))
     }
 
-    /// The call is never made and never answered.
+    /// The call is never made, and nobody says so: after 6 s its caller gives up and cannot know.
     pub fn hang() -> Self {
         Self::of(Effect::Hang)
     }

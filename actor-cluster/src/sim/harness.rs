@@ -12,7 +12,7 @@ use actor_core::component::Registry;
 use super::{
     control::Sim,
     shared::Shared,
-    trace::Trace,
+    trace::{FILE, Trace},
     world::{Body, World},
 };
 
@@ -149,5 +149,6 @@ fn report(options: &Options, seed: u64, trace: &Trace) {
         .name
         .split_once("::")
         .map_or(options.name, |(_, name)| name);
-    eprintln!("\nfailed with seed {seed}; repeat with: {SEED}={seed} cargo test {name}\n");
+    eprintln!("\nfailed with seed {seed}; repeat with: {SEED}={seed} cargo test {name}");
+    eprintln!("all of the trace goes to a file with {FILE}=PATH\n");
 }

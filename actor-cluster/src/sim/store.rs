@@ -30,6 +30,10 @@ use super::{
 /// The longest wait before a call is made, in milliseconds.
 const BEFORE_MS: u64 = 3;
 
+/// After how long the caller of a call that hangs gives up: a statement's time-out and a grace, as
+/// on PostgreSQL.
+const GIVE_UP: Duration = Duration::from_secs(6);
+
 /// The longest wait for its answer, in milliseconds.
 const AFTER_MS: u64 = 3;
 
@@ -73,7 +77,8 @@ impl SimExecutor {
         match effect {
             Some(Effect::Hang) => {
                 self.trace(number, label, "hangs");
-                return std::future::pending().await;
+                Clock.sleep(GIVE_UP).await;
+                return Err(Lost::Answer("simulated: no answer in time".into()));
             }
             Some(Effect::CrashBefore) => return self.crash(number, label, "before").await,
             Some(Effect::FailBefore) => {

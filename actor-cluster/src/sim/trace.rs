@@ -4,7 +4,8 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
+    env, fmt,
+    fs::File,
     io::{self, Write},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -12,6 +13,10 @@ use std::{
 
 use tracing_subscriber::fmt::MakeWriter;
 use xxhash_rust::xxh3::Xxh3Default;
+
+/// Names the variable that holds the path of a file for the whole trace, with logs; each seed
+/// begins it anew.
+pub(super) const FILE: &str = "ACTOR_SIM_TRACE";
 
 /// Lines that are kept.
 const LINES_KEPT: usize = 200;
@@ -26,6 +31,8 @@ struct Inner {
     hash: Xxh3Default,
     lines: u64,
     last: VecDeque<String>,
+    /// Where all of it goes, if somebody asked for it.
+    file: Option<File>,
 }
 
 impl Trace {
@@ -34,6 +41,9 @@ impl Trace {
             hash: Xxh3Default::new(),
             lines: 0,
             last: VecDeque::new(),
+            file: env::var_os(FILE).map(|path| {
+                File::create(&path).unwrap_or_else(|error| panic!("{FILE} is {path:?}: {error}"))
+            }),
         };
         Self {
             inner: Arc::new(Mutex::new(inner)),
@@ -72,6 +82,10 @@ impl Trace {
 
 impl Inner {
     fn keep(&mut self, line: String) {
+        if let Some(file) = &mut self.file {
+            // Nobody waits for it; what is missing shows.
+            let _ = writeln!(file, "{line}");
+        }
         if self.last.len() == LINES_KEPT {
             self.last.pop_front();
         }

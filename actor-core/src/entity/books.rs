@@ -26,6 +26,10 @@ pub(crate) struct Books<K: Handlers> {
     /// Rows beyond this one were left in SQL.
     pub(crate) rows_behind: bool,
     pub(crate) last_row: i64,
+    /// Rows were left in SQL since the last look began: it may not have seen them.
+    missed: bool,
+    /// When rows were last looked for, in the order of the hosting's activations.
+    read_at: u64,
     /// Due timers, and rows passed by, that must be read by their numbers.
     pub(crate) again: Vec<i64>,
     /// Rows of messages that are in flight as calls under the same id: each is read again when that
@@ -46,10 +50,29 @@ impl<K: Handlers> Books<K> {
             rows: BTreeSet::new(),
             rows_behind: false,
             last_row: 0,
+            missed: false,
+            read_at: 0,
             again: Vec::new(),
             after: Vec::new(),
             failures: 0,
         }
+    }
+
+    /// Notes that the store has rows which are not in memory, perhaps older than some that are.
+    pub(crate) fn look_again(&mut self) {
+        (self.rows_behind, self.last_row) = (true, 0);
+        self.missed = true;
+    }
+
+    /// Notes that a row was left in SQL, to be read in its order.
+    pub(crate) fn left_row(&mut self) {
+        self.missed = true;
+    }
+
+    /// Says whether a sender that was loaded at `since` may have rows here from before, which
+    /// nobody told of: its former life, or a commit whose end was unknown.
+    pub(crate) fn may_lack(&self, since: u64) -> bool {
+        since > self.read_at
     }
 
     /// Says whether rows were left in SQL.
@@ -70,11 +93,14 @@ impl<K: Handlers> Inner<K> {
     /// half of the mailbox at most, so that a backlog does not keep callers out.
     /// Says whether it is in memory now.
     pub(crate) fn add_row(&mut self, delivery: Delivery<K>, seq: i64) -> bool {
+        let timer = delivery.row().is_some_and(|row| row.timer);
         let known = self.books.after.iter().any(|(_, after)| *after == seq);
         if known || self.books.rows.contains(&seq) {
+            if !timer {
+                self.books.last_row = self.books.last_row.max(seq);
+            }
             return true;
         }
-        let timer = delivery.row().is_some_and(|row| row.timer);
         let full = self.load() >= K::OPTIONS.mailbox
             || self.books.rows.len() >= K::OPTIONS.mailbox.div_ceil(2);
         let identity = delivery.identity();
@@ -197,6 +223,9 @@ impl<K: Handlers> Inner<K> {
         }
         self.queue.extend(calls);
         self.books.rows_behind |= more;
+        if self.books.missed {
+            self.books.look_again();
+        }
     }
 
     /// Forgets all rows: SQL is read again.
@@ -217,8 +246,7 @@ impl<K: Handlers> Inner<K> {
             self.read_again(&delivery);
         }
         self.books.rows.clear();
-        self.books.last_row = 0;
-        self.books.rows_behind = true;
+        self.books.look_again();
     }
 
     /// Notes a timer that leaves memory although it may still be in the store.
@@ -229,7 +257,9 @@ impl<K: Handlers> Inner<K> {
     }
 
     /// Returns what must be read: the number after which messages follow, and timers by number.
-    pub(crate) fn unread(&mut self) -> (i64, Vec<i64>) {
+    /// `now` is before the look.
+    pub(crate) fn unread(&mut self, now: u64) -> (i64, Vec<i64>) {
+        (self.books.read_at, self.books.missed) = (now, false);
         let timers = std::mem::take(&mut self.books.again);
         (self.books.last_row, timers)
     }

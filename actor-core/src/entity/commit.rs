@@ -148,6 +148,7 @@ impl<K: Handlers> Activation<K> {
             began: self.began,
             reply_write,
             sends,
+            since: self.lane_activation,
         };
         let (shard, epoch) = (self.slot.shard, self.epoch);
         self.hosting.lanes().submit(Item {

@@ -302,11 +302,16 @@ impl<K: Handlers> Hosted for Directory<K> {
         Box::pin(self.invoke_here(client, invocation))
     }
 
-    fn deliver(self: Arc<Self>, hosting: &Arc<Hosting>, row: &MailboxRow) -> Result<(), Refusal> {
+    fn deliver(
+        self: Arc<Self>,
+        hosting: &Arc<Hosting>,
+        row: &MailboxRow,
+        since: u64,
+    ) -> Result<(), Refusal> {
         loop {
             let slot = self.slot(hosting, &row.message.id)?;
             let delivery = host::from_row::<K>(hosting, row)?;
-            match slot.admit_row(delivery, row.seq) {
+            match slot.admit_row(delivery, row.seq, since) {
                 RowAdmission::Known => return Ok(()),
                 RowAdmission::Full => {
                     return Err(Refusal::Overloaded {

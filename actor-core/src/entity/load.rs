@@ -40,7 +40,7 @@ impl<K: Handlers> Activation<K> {
         }
         self.lane_activation = self.hosting.next_activation();
         let place = self.place.clone();
-        let (after, timers) = self.slot.lock().unread();
+        let (after, timers) = self.slot.lock().unread(self.lane_activation);
         let asked = timers.clone();
         let read = self.hosting.store().read("load entity", move |connection| {
             Box::pin(async move {

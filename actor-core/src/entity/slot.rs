@@ -155,8 +155,8 @@ impl<K: Handlers> Slot<K> {
     }
 
     /// Takes a stored message in; one that is here already, or that must stay in SQL to keep its
-    /// order, is left out.
-    pub(crate) fn admit_row(&self, delivery: Delivery<K>, seq: i64) -> RowAdmission {
+    /// order, is left out. `since` is when its sender was loaded, 0 if it has no past.
+    pub(crate) fn admit_row(&self, delivery: Delivery<K>, seq: i64, since: u64) -> RowAdmission {
         let mut inner = self.lock();
         if inner.closed || inner.retiring {
             return RowAdmission::Closed;
@@ -166,8 +166,13 @@ impl<K: Handlers> Slot<K> {
         let unread = K::DURABLE.is_some() && inner.books.stale;
         let timer = delivery.row().is_some_and(|row| row.timer);
         let mut known = true;
+        if !timer && inner.books.may_lack(since) {
+            inner.books.look_again();
+        }
         if timer || !unread && !inner.books.rows_behind {
             known = inner.add_row(delivery, seq);
+        } else {
+            inner.books.left_row();
         }
         inner.poke();
         if timer && !known {
@@ -251,7 +256,7 @@ impl<K: Handlers> Slot<K> {
     /// Notes that the store has messages which are not in memory.
     pub(crate) fn ring(&self) {
         let mut inner = self.lock();
-        inner.books.rows_behind = true;
+        inner.books.look_again();
         inner.poke();
     }
 

@@ -32,6 +32,8 @@ pub(super) struct Pending<K: Handlers> {
     pub(super) reply_write: Option<usize>,
     /// Messages this one sends, with the index of their write.
     pub(super) sends: Vec<(usize, StoredMessage)>,
+    /// When the sender was loaded.
+    pub(super) since: u64,
 }
 
 impl<K: Handlers> Pending<K> {
@@ -58,7 +60,8 @@ impl<K: Handlers> Pending<K> {
         for (write, message) in self.sends {
             if let Some((_, seq)) = numbers.iter().find(|(index, _)| *index == write) {
                 let now = self.hosting.store().now_ms();
-                self.hosting.accept_row(message.stored(*seq, now));
+                self.hosting
+                    .accept_row(message.stored(*seq, now), self.since);
             }
         }
         if let Some(row) = self.delivery.row() {
@@ -76,6 +79,7 @@ impl<K: Handlers> Pending<K> {
         let Some(identity) = self.delivery.identity() else {
             return;
         };
+        self.hosting.look_again(&self.sends);
         if let Some(row) = self.delivery.row() {
             self.slot.lock().row_done(row.seq);
             self.hosting.drop_row(self.slot.shard, row.seq);
@@ -109,6 +113,7 @@ impl<K: Handlers> Pending<K> {
     /// Nobody knows whether it was stored. A call with an identity asks again under it; rows are
     /// read again; an unkeyed call of this process cannot know.
     fn unclear(self, error: &StoreError) {
+        self.hosting.look_again(&self.sends);
         if self.delivery.row().is_some() || self.delivery.identity().is_some() {
             return run_again(&self.slot, self.delivery, "the commit's end is unknown");
         }

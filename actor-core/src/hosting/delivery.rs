@@ -136,7 +136,7 @@ impl Hosting {
                 let now = self.store.now_ms();
                 for (write, message) in sends {
                     if let Some(seq) = number(write) {
-                        self.accept_row(message.stored(seq, now));
+                        self.accept_row(message.stored(seq, now), 0);
                     }
                 }
                 let offset = event.and_then(number).unwrap_or_default().cast_unsigned();
@@ -144,11 +144,16 @@ impl Hosting {
                 Ok(Position { epoch, offset })
             }
             // The same message is stored already: that is what the sender wanted.
-            Verdict::Conflict { .. } => Ok(Position::default()),
+            Verdict::Conflict { .. } => {
+                self.look_again(&sends);
+                Ok(Position::default())
+            }
             Verdict::Failed(error) => Err(error.refusal()),
-            Verdict::Unclear(error) => Err(Refusal::UnknownOutcome(
-                format!("whether it is stored: {error}").into(),
-            )),
+            Verdict::Unclear(error) => {
+                self.look_again(&sends);
+                let why = format!("whether it is stored: {error}");
+                Err(Refusal::UnknownOutcome(why.into()))
+            }
             Verdict::Fenced | Verdict::Refused => Err(Refusal::Unavailable(
                 format!("shard {shard} changed its owner").into(),
             )),
@@ -179,8 +184,24 @@ impl Hosting {
         verdict.map_err(|_| Refusal::Unavailable("the node is stopping".into()))
     }
 
+    /// Lets the targets of messages look for them, which may be stored without anybody knowing:
+    /// what their sender stores next must not overtake them.
+    pub fn look_again(self: &Arc<Self>, sends: &[(usize, StoredMessage)]) {
+        let now = self.store.now_ms();
+        for (_, message) in sends {
+            let (kind, id, due_in) = (&message.kind, &message.id, message.due_in(now));
+            match self.route(kind, id.as_str()) {
+                Some(router) => router.wake(kind, id, due_in),
+                None => self.ring(kind, id, due_in),
+            }
+        }
+    }
+
     /// Hands a stored message on: to its activation if it is due, to the timers if it soon will be.
-    pub fn accept_row(self: &Arc<Self>, row: MailboxRow) {
+    ///
+    /// `since` is when its sender was loaded, in the order of [`Hosting::next_activation`]; 0 if
+    /// all that its sender stored before is known to have been handed on.
+    pub fn accept_row(self: &Arc<Self>, row: MailboxRow, since: u64) {
         let message = &row.message;
         if let Some(router) = self.route(&message.kind, message.id.as_str()) {
             return router.wake(&message.kind, &message.id, row.due_in);
@@ -194,7 +215,7 @@ impl Hosting {
         let Some(hosted) = self.kinds.get(&*row.message.kind) else {
             return; // Held until the kind is hosted here.
         };
-        match hosted.clone().deliver(self, &row) {
+        match hosted.clone().deliver(self, &row, since) {
             Ok(()) => {}
             Err(error @ (Refusal::Decode(_) | Refusal::NotHosted(_))) => {
                 let shard = self.shard_of(&row.message.kind, row.message.id.as_str());
@@ -339,7 +360,7 @@ impl Hosting {
             Ok(row) => {
                 let (seq, shard, target) = (row.seq, row.shard, known(&row));
                 match MailboxRow::read(row) {
-                    Ok(row) => return self.accept_row(row),
+                    Ok(row) => return self.accept_row(row, 0),
                     Err(error) => (seq, Some(shard), Some(target), error.to_string()),
                 }
             }
@@ -420,7 +441,7 @@ impl Hosting {
         loop {
             let (late, row) = self.timers.next(self.clock).await;
             metrics::histogram!("actor_timer_lateness").record(late.as_secs_f64());
-            self.accept_row(row);
+            self.accept_row(row, 0);
         }
     }
 }

@@ -348,7 +348,12 @@ impl Hosted for Sagas {
         }
     }
 
-    fn deliver(self: Arc<Self>, hosting: &Arc<Hosting>, row: &MailboxRow) -> Result<(), Refusal> {
+    fn deliver(
+        self: Arc<Self>,
+        hosting: &Arc<Hosting>,
+        row: &MailboxRow,
+        _: u64,
+    ) -> Result<(), Refusal> {
         self.ring(hosting, &row.message.id)
     }
 

@@ -276,7 +276,7 @@ impl Activation {
         let row = self.loaded.as_ref().and_then(|loaded| loaded.row);
         if let Some(row) = row.filter(|row| !row.due_in.is_zero()) {
             let timer = mailbox::timer(&self.place, row.seq, row.due_in);
-            self.hosting.accept_row(timer);
+            self.hosting.accept_row(timer, 0);
         }
     }
 

@@ -1,0 +1,58 @@
+//! Everything goes wrong at once: clients go on calling while nodes crash, hang and leave, while
+//! the network splits and their database loses answers. What was promised must hold all the same.
+//!
+//! The promises are those of ARCHITECTURE's "What always holds"; `promises` checks them.
+
+mod clients;
+mod faults;
+mod history;
+mod kinds;
+mod promises;
+
+use std::time::Duration;
+
+use actor_cluster::sim::{self, Sim};
+
+use self::{
+    clients::Clients,
+    faults::{Faults, Witnesses},
+    kinds::{Ledger, Register, Relay, Transfer},
+};
+
+/// Short, so that a day sees several of them.
+const LEASE: Duration = Duration::from_secs(3);
+
+/// Faults of one day.
+const FAULTS: u32 = 12;
+
+/// How long a cluster may take to be as it was, once nothing goes wrong any more: a lease, and
+/// whatever waits for its next poll.
+const REST: Duration = Duration::from_secs(30);
+
+async fn a_day(sim: &Sim, witnesses: Witnesses) {
+    sim.lease_ttl(LEASE);
+    let clients = Clients::start(sim, witnesses == Witnesses::Honest);
+    let mut faults = Faults::new(sim, witnesses);
+    for _ in 0..FAULTS {
+        faults.one_more(sim);
+        let pause = 100 + sim.rng().below(2_500);
+        sim.advance(Duration::from_millis(pause)).await;
+    }
+    faults.end(sim).await;
+    let told = clients.stop().await;
+    sim.advance(REST).await;
+
+    promises::check(sim, told).await;
+}
+
+#[sim::test(nodes = 5, host(Register, Ledger, Relay, Transfer), seeds = 150)]
+async fn whatever_fails_what_was_promised_holds(sim: Sim) {
+    a_day(&sim, Witnesses::Honest).await;
+}
+
+/// Live nodes are taken for dead: their reads may be old until they find out, their writes never
+/// count.
+#[sim::test(nodes = 5, host(Register, Ledger, Relay, Transfer), seeds = 50)]
+async fn live_nodes_that_are_taken_for_dead_write_nothing(sim: Sim) {
+    a_day(&sim, Witnesses::False).await;
+}
