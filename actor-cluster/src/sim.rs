@@ -14,6 +14,7 @@ mod fault;
 mod harness;
 mod machine;
 mod network;
+mod owners;
 mod probe;
 mod shared;
 mod sockets;

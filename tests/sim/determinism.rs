@@ -2,13 +2,16 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use actor_cluster::sim::{self, Fault, Options, Sim};
+use actor_cluster::sim::{self, __private::Component, Fault, Options, Sim};
 
-use crate::kinds::{Alarm, Counter, Tally};
+use crate::{
+    chaos,
+    kinds::{Alarm, Counter, Tally},
+};
 
 /// A bit of everything: calls, casts, timers, faults, crashes, freezes.
 async fn a_bad_day(sim: &Sim) {
@@ -71,20 +74,14 @@ async fn a_bad_day(sim: &Sim) {
     }
 }
 
-/// Runs the bad day with a seed of its own and returns the hash of its trace.
-fn hash_of(nodes: u32, seeds: u32) -> BTreeMap<u64, u64> {
-    let hashes = std::sync::Arc::new(Mutex::new(BTreeMap::new()));
-    let options = Options {
-        name: "sim::determinism",
-        nodes,
-        seeds,
-        host: <(Counter, Alarm, Tally) as sim::__private::Component>::install,
-    };
+/// Runs a day with some seeds; returns the hash of each one's trace.
+fn hashes_of(options: Options, day: impl AsyncFn(&Sim) + Copy + 'static) -> BTreeMap<u64, u64> {
+    let hashes = Arc::new(Mutex::new(BTreeMap::new()));
     let seen = hashes.clone();
     sim::__private::run(options, move |sim| {
         let seen = seen.clone();
         Box::pin(async move {
-            a_bad_day(&sim).await;
+            day(&sim).await;
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
             seen.insert(sim.seed(), sim.trace_hash());
             Ok(())
@@ -97,16 +94,37 @@ fn hash_of(nodes: u32, seeds: u32) -> BTreeMap<u64, u64> {
         .clone()
 }
 
+fn is_repeatable(options: Options, day: impl AsyncFn(&Sim) + Copy + 'static) {
+    let first = hashes_of(options, day);
+    let second = hashes_of(options, day);
+
+    assert_eq!(first, second, "{options:?}");
+    let mut different: Vec<_> = first.values().collect();
+    different.sort_unstable();
+    different.dedup();
+    assert_eq!(different.len(), first.len());
+}
+
 #[test]
 fn the_same_seed_gives_the_same_trace_and_another_seed_another_one() {
     for nodes in [1, 3] {
-        let first = hash_of(nodes, 6);
-        let second = hash_of(nodes, 6);
-
-        assert_eq!(first, second, "{nodes} nodes");
-        let mut different: Vec<_> = first.values().collect();
-        different.sort_unstable();
-        different.dedup();
-        assert_eq!(different.len(), first.len());
+        let options = Options {
+            name: "sim::determinism",
+            nodes,
+            seeds: 6,
+            host: <(Counter, Alarm, Tally) as Component>::install,
+        };
+        is_repeatable(options, a_bad_day);
     }
+}
+
+#[test]
+fn the_worst_day_is_repeatable_too() {
+    let options = Options {
+        name: "sim::determinism",
+        nodes: 5,
+        seeds: 3,
+        host: <chaos::Hosted as Component>::install,
+    };
+    is_repeatable(options, chaos::an_honest_day);
 }

@@ -11,5 +11,6 @@ mod determinism;
 mod fences;
 mod handoff;
 mod messages;
+mod network;
 mod poison;
 mod timers;

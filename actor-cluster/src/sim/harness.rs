@@ -19,6 +19,9 @@ use super::{
 /// Names the variable that repeats one seed.
 const SEED: &str = "ACTOR_SIM_SEED";
 
+/// Names the variable that says how many seeds to run with instead of the test's own number.
+const SEEDS: &str = "ACTOR_SIM_SEEDS";
+
 /// Lines of the trace that are shown after a failure.
 const LINES_SHOWN: usize = 60;
 
@@ -64,7 +67,8 @@ pub fn finish(outcome: impl Ended) -> Result<(), String> {
     outcome.ended()
 }
 
-/// Runs a test with each of its seeds, or with the one `ACTOR_SIM_SEED` names.
+/// Runs a test with each of its seeds, or with the one `ACTOR_SIM_SEED` names, or with as many as
+/// `ACTOR_SIM_SEEDS` says.
 ///
 /// # Panics
 /// When the test fails, after printing the seed, how to repeat it, and the end of the trace.
@@ -126,14 +130,16 @@ where
 /// Returns the seeds to run with.
 ///
 /// # Panics
-/// When `ACTOR_SIM_SEED` is no number.
+/// When `ACTOR_SIM_SEED` or `ACTOR_SIM_SEEDS` is no number.
 fn seeds(count: u32) -> Vec<u64> {
-    match env::var(SEED) {
-        Ok(text) => {
-            let seed = text.parse();
-            vec![seed.unwrap_or_else(|_| panic!("{SEED} is {text:?}: accepted is a number"))]
-        }
-        Err(_) => (1..=u64::from(count)).collect(),
+    let number = |name: &str| {
+        let text = env::var(name).ok()?;
+        let number = text.parse::<u64>();
+        Some(number.unwrap_or_else(|_| panic!("{name} is {text:?}: accepted is a number")))
+    };
+    match number(SEED) {
+        Some(seed) => vec![seed],
+        None => (1..=number(SEEDS).unwrap_or(u64::from(count))).collect(),
     }
 }
 

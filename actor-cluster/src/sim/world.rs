@@ -20,6 +20,7 @@ use super::{
     harness::Options,
     machine::{Machine, Step},
     network::{Broken, LATENCY_MIN, Part, Undelivered},
+    owners::Owners,
     probe::SimProbe,
     shared::{Command, Shared, rng},
     sockets::SimSockets,
@@ -56,6 +57,7 @@ pub(super) struct World {
     now: Duration,
     nodes: Vec<Option<Machine>>,
     driver: Machine,
+    owners: Owners,
 }
 
 impl World {
@@ -82,6 +84,7 @@ impl World {
             now: Duration::ZERO,
             nodes,
             driver,
+            owners: Owners::default(),
         };
         (world, sim)
     }
@@ -103,6 +106,7 @@ impl World {
                     "the test did not end within {PATIENCE:?} of virtual time"
                 ));
             }
+            self.owners.look(&self.shared, self.now)?;
             self.shared.carry(self.now);
             let until = self.now + self.stride();
             self.deliver_to_driver(until);
