@@ -10,5 +10,6 @@ mod determinism;
 mod fences;
 mod handoff;
 mod messages;
+mod once;
 mod poison;
 mod timers;

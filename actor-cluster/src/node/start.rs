@@ -35,6 +35,9 @@ use crate::{
         linked::{Linked, Sought},
     },
     routing::LinkRouter,
+    singleton::{Roster, Singletons},
+    snowflake::Snowflakes,
+    sweeper::{self, Found},
 };
 
 /// How often a node that waits for its peers looks for them.
@@ -91,6 +94,7 @@ pub(super) struct Parts {
     pub(super) resources: Resources,
     pub(super) residents_max: Option<usize>,
     pub(super) resident_bytes_max: Option<usize>,
+    pub(super) roster: Roster,
     pub(super) environment: Environment,
 }
 
@@ -133,8 +137,10 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
         resources,
         residents_max,
         resident_bytes_max,
+        roster,
         environment,
     } = parts;
+    roster.check()?;
     let name = NodeId::new(&settings.node_name);
     let Opened { store, lock, ours } = open(&settings, environment.store, &name).await?;
     migrate::run(&store).await?;
@@ -155,7 +161,10 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
     let shards = Shards::new(settings.shards, name, registration.incarnation);
     registration.grant(&shards, (!alone).then_some(terms));
     let linked = links.map(|links| links.meet(&shards, &environment.rng));
-    let mut config = HostingConfig::new(registry, store.clone(), Arc::new(shards));
+    let shards = Arc::new(shards);
+    let snowflakes = Arc::new(Snowflakes::new(store.clone(), shards.clone()));
+    let mut config = HostingConfig::new(registry, store.clone(), shards);
+    config.ids = Some(snowflakes.clone());
     config.resources = resources;
     config.rng = environment.rng;
     config.former_life_unclean = registration.unclean;
@@ -181,6 +190,9 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
         member: OnceLock::new(),
         links: Mutex::new(linked),
         changes,
+        snowflakes,
+        singletons: OnceLock::new(),
+        found: Found::default(),
         left: OnceCell::new(),
         phase,
         hosting,
@@ -191,6 +203,7 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
     if let Life::Lease { expected } = life {
         join(&node, terms, expected, registration.sent).await?;
     }
+    raise_curtain(&node, roster, alone);
     tracing::info!(
         node = %node.name(), incarnation = node.incarnation().0,
         shards = node.hosting().shards().owned().len(), "the node is up"
@@ -220,6 +233,22 @@ async fn join(node: &Node, terms: Terms, expected: usize, sent: Instant) -> Resu
     let _ = node.inner.member.set(member.clone());
     node.own(tokio::spawn(member.keep_balance()));
     Ok(())
+}
+
+/// Lets singletons run: the program's, and in a cluster the one that sweeps.
+fn raise_curtain(node: &Node, mut roster: Roster, alone: bool) {
+    if let Some(member) = node.inner.member.get().cloned() {
+        let found = node.inner.found.clone();
+        roster.add(sweeper::NAME, move |singleton| {
+            sweeper::sweep(singleton, member.clone(), found.clone())
+        });
+    }
+    let singletons = Singletons::new(roster, node.hosting().clone(), alone);
+    for task in singletons.tasks() {
+        node.own(tokio::spawn(task));
+    }
+    // A node starts once.
+    let _ = node.inner.singletons.set(singletons);
 }
 
 struct Opened {

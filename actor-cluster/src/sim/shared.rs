@@ -19,10 +19,10 @@ use super::{
     network::{Answer, LATENCY_MIN, LATENCY_SPREAD_MS, Network, Part, Work},
     trace::Trace,
 };
-use crate::Node;
+use crate::{Node, singleton::Roster};
 
-/// The database's time when a simulation begins, in milliseconds since 1970: 2023-11-14 22:13:20.
-const DATABASE_START_MS: i64 = 1_700_000_000_000;
+/// The database's time when a simulation begins, in milliseconds since 1970: 2025-06-15 15:06:40.
+const DATABASE_START_MS: i64 = 1_750_000_000_000;
 
 /// What the test asks of the world; done between two steps.
 #[derive(Debug)]
@@ -70,6 +70,8 @@ pub(super) struct Shared {
     pub(super) resources: Mutex<Resources>,
     /// What nodes host from their next start on.
     pub(super) install: Mutex<fn(&mut Registry)>,
+    /// The singletons of all nodes, from their next start on.
+    pub(super) roster: Mutex<Roster>,
     /// Entities in memory on each node; 0 for the default.
     pub(super) residents_max: AtomicUsize,
     nodes: Vec<Mutex<Slot>>,
@@ -94,6 +96,7 @@ impl Shared {
             real,
             resources: Mutex::default(),
             install: Mutex::new(install),
+            roster: Mutex::default(),
             residents_max: AtomicUsize::new(0),
             nodes: (0..nodes).map(|_| Mutex::default()).collect(),
             network: Mutex::default(),
