@@ -391,7 +391,11 @@ async fn a_singleton_reaches_entities_and_makes_ids(sim: Sim) {
     sim.singleton("counts", |singleton| async move {
         let id = singleton.snowflake().await?;
         while singleton.pause(SECOND).await {
-            singleton.entity::<Counter>("a").add(1).key(id.to_string()).await?;
+            singleton
+                .entity::<Counter>("a")
+                .add(1)
+                .key(id.to_string())
+                .await?;
         }
         Ok(())
     });
