@@ -91,9 +91,9 @@ mod tests {
         assert!(once(run.as_mut()).await.is_pending());
 
         tokio::time::advance(Duration::from_secs(10)).await;
-        let ended = run.await;
+        let ended = once(run.as_mut()).await;
 
-        assert!(matches!(ended, Ended::Lost), "{ended:?}");
+        assert!(matches!(ended, Poll::Ready(Ended::Lost)), "{ended:?}");
         assert_eq!(count.load(Ordering::Relaxed), 1);
     }
 
