@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use self::seat::Seat;
 
-/// The kind under which a singleton's name is hashed. No entity can have it.
+/// The kind under which a singleton's name is hashed; it decides nothing but the shard.
 const KIND: &str = "actor:singleton";
 
 /// How singletons of the framework's own are named. Nobody else's may be.

@@ -418,7 +418,7 @@ async fn ids(sim: &Sim, node: usize, count: usize) -> Result<Vec<Snowflake>> {
     Ok(made.await.expect("the node lives")?)
 }
 
-#[sim::test(nodes = 3, host(Counter), seeds = 8)]
+#[sim::test(nodes = 3, host(Counter), seeds = 4)]
 async fn nodes_that_crash_freeze_and_leave_never_make_an_id_twice(sim: Sim) -> Result<()> {
     let mut all: BTreeMap<Snowflake, usize> = BTreeMap::new();
     let mut machines = BTreeSet::new();
