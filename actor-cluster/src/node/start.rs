@@ -32,7 +32,7 @@ use crate::{
     membership::{Terms, task::Member},
     node::{
         cluster::{Changes, What, took},
-        linked::{Linked, Sought},
+        linked::{Linked, Met, Sought},
     },
     routing::LinkRouter,
     singleton::{Roster, Singletons},
@@ -179,27 +179,9 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
     if let Some(linked) = &linked {
         linked.open(&hosting);
     }
-    let (phase, _) = watch::channel(Phase::Ready);
-    let changes = Changes::new(hosting.store().clone());
-    registration.note(&changes);
-    let inner = Inner {
-        settings,
-        store: ours.then_some(store),
-        lock: Mutex::new(lock),
-        tasks: Mutex::default(),
-        member: OnceLock::new(),
-        links: Mutex::new(linked),
-        changes,
-        snowflakes,
-        singletons: OnceLock::new(),
-        found: Found::default(),
-        left: OnceCell::new(),
-        phase,
-        hosting,
-    };
-    let node = Node {
-        inner: Arc::new(inner),
-    };
+    let opened = Opened { store, lock, ours };
+    let node = assemble(settings, opened, linked, snowflakes, hosting);
+    registration.note(&node.inner.changes);
     if let Life::Lease { expected } = life {
         join(&node, terms, expected, registration.sent).await?;
     }
@@ -209,6 +191,34 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
         shards = node.hosting().shards().owned().len(), "the node is up"
     );
     Ok(node)
+}
+
+fn assemble(
+    settings: Settings,
+    opened: Opened,
+    linked: Option<Met>,
+    snowflakes: Arc<Snowflakes>,
+    hosting: Arc<Hosting>,
+) -> Node {
+    let Opened { store, lock, ours } = opened;
+    let inner = Inner {
+        settings,
+        store: ours.then_some(store),
+        lock: Mutex::new(lock),
+        tasks: Mutex::default(),
+        member: OnceLock::new(),
+        links: Mutex::new(linked),
+        changes: Changes::new(hosting.store().clone()),
+        snowflakes,
+        singletons: OnceLock::new(),
+        found: Found::default(),
+        left: OnceCell::new(),
+        phase: watch::channel(Phase::Ready).0,
+        hosting,
+    };
+    Node {
+        inner: Arc::new(inner),
+    }
 }
 
 /// Starts the tasks of a node with a lease and takes its share of the shards.
