@@ -12,6 +12,9 @@ pub mod durable_state {}
 #[doc = include_str!("docs/cluster.md")]
 pub mod cluster {}
 
+#[doc = include_str!("docs/once.md")]
+pub mod once {}
+
 #[doc = include_str!("docs/failure_model.md")]
 pub mod failure_model {}
 

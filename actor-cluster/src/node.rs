@@ -33,6 +33,7 @@ use actor_core::{
     store::{
         Store,
         lock::FileLock,
+        machines,
         nodes::{leave, set_draining},
         ownership::release,
     },
@@ -50,9 +51,13 @@ pub use self::{
     config::{HasSettings, LogFormat, Secret, SettingError, Settings, parse_or_exit},
     error::{StartError, StartErrorKind},
 };
+pub use crate::singleton::{SingletonState, SingletonStatus};
 use crate::{
     membership::{Loss, task::Member},
     routing::Peers,
+    singleton::{Roster, Singleton, Singletons},
+    snowflake::Snowflakes,
+    sweeper::Found,
     transport::Note,
 };
 
@@ -79,6 +84,9 @@ struct Inner {
     member: OnceLock<Member>,
     links: Mutex<Option<Met>>,
     changes: Changes,
+    snowflakes: Arc<Snowflakes>,
+    singletons: OnceLock<Singletons>,
+    found: Found,
     left: OnceCell<Stopped>,
 }
 
@@ -119,6 +127,7 @@ impl Node {
             resources: Resources::default(),
             residents_max: None,
             resident_bytes_max: None,
+            roster: Roster::default(),
             environment: Environment::default(),
         };
         NodeBuilder { parts }
@@ -157,9 +166,13 @@ impl Node {
         &self.inner.settings
     }
 
-    /// Returns the node's part in its cluster, for operators: its links, and what changed lately.
+    /// Returns the node's part in its cluster, for operators: its links, its singletons, and what
+    /// changed lately.
     pub fn cluster(&self) -> Cluster {
+        let singletons = self.inner.singletons.get();
         Cluster {
+            singletons: singletons.map_or_else(Vec::new, Singletons::status),
+            stuck_unowned: self.inner.found.stuck(),
             links: self
                 .peers()
                 .map_or_else(Vec::new, |peers| peers.links.snapshot()),
@@ -216,6 +229,10 @@ impl Node {
             if let Err(error) = member.give_up_all(within).await {
                 tracing::warn!(%error, "shards could not be handed over");
             }
+        }
+        if let Some(singletons) = self.inner.singletons.get() {
+            // Before the rest: they may still call what runs here.
+            singletons.stop(self.inner.settings.drain_timeout).await;
         }
         self.inner
             .hosting
@@ -290,9 +307,13 @@ impl Node {
         let shards = self.inner.hosting.shards();
         let owned: Vec<_> = shards.owned().into_iter().map(|(shard, _)| shard).collect();
         shards.revoke_all();
+        let last_id_ms = self.inner.snowflakes.close();
         let left = self.inner.hosting.store().write("leave", move |c| {
             Box::pin(async move {
                 release(c, &owned, &node, life).await?;
+                if let Some(last_ms) = last_id_ms {
+                    machines::release(c, &node, life, last_ms).await?;
+                }
                 leave(c, &node, life).await
             })
         });
@@ -336,6 +357,21 @@ impl NodeBuilder {
         self
     }
 
+    /// Runs `body` at exactly one node of the cluster: while it runs here, no other node runs a
+    /// singleton of this name. Give it to every node, like a kind: it runs where a hash of its name
+    /// says, and not at all while that node was built without it.
+    ///
+    /// An `Err` or a panic starts it again after a pause of 1 s, doubling to 60 s. `Ok` means that
+    /// it is done, until its shard has another owner. [The guide](crate::docs::once) says more.
+    pub fn singleton<F, R>(mut self, name: &str, body: F) -> Self
+    where
+        F: Fn(Singleton) -> R + Send + Sync + 'static,
+        R: Future<Output = actor_core::Result<()>> + Send + 'static,
+    {
+        self.parts.roster.add(name, body);
+        self
+    }
+
     /// Keeps at most this many activations in memory; default 100 000. Above it idle ones leave,
     /// and if none is idle, calls that need one more end as `Overloaded`.
     pub fn residents_max(mut self, most: usize) -> Self {
@@ -372,6 +408,12 @@ impl NodeBuilder {
     #[cfg(feature = "sim")]
     pub(crate) fn environment(mut self, environment: Environment) -> Self {
         self.parts.environment = environment;
+        self
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn singletons(mut self, roster: Roster) -> Self {
+        self.parts.roster = roster;
         self
     }
 

@@ -14,7 +14,7 @@ use crate::{
     error::Refusal,
     event::Event,
     hosting::{Hosting, Role},
-    id::{CallId, EntityId, EntityKey},
+    id::{CallId, EntityId, EntityKey, Snowflake},
     mailbox::{Announcement, Effect},
     router::RoutedCall,
     store::topics::{self, EVENTS_KEPT},
@@ -309,6 +309,28 @@ impl Client {
             backlog,
             subscription,
         })
+    }
+
+    /// Returns an id that nobody in the cluster ever gets again and that sorts behind the ones this
+    /// node made before.
+    ///
+    /// A handler or saga body that runs again gets another one: make it outside and pass it in, or
+    /// in a step. More than 4096 in a millisecond wait for the next one.
+    ///
+    /// # Errors
+    /// `Unavailable`: the node lost its lease or stops, 1024 other nodes make ids, the store does
+    /// not answer, the database's clock stepped back by more than a few seconds or stands before
+    /// 2025; and always for a client that is no node's.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves a gap at most.
+    pub async fn snowflake(&self) -> Result<Snowflake, Refusal> {
+        match self.hosting.ids() {
+            Some(ids) => ids.snowflake().await,
+            None => Err(Refusal::Unavailable(
+                "ids are made by nodes, and this client belongs to none".into(),
+            )),
+        }
     }
 
     /// Returns the topics as this node sees them.

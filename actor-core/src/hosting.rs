@@ -25,9 +25,10 @@ use std::{
 use ractor::ActorCell;
 use tokio::sync::oneshot;
 
-pub use residency::Resident;
 use residency::Residents;
+pub use residency::{Occupant, Resident};
 pub use start::{HostingConfig, Resources};
+pub use sweep::{STUCK_AFTER, STUCK_ROWS};
 
 use crate::{
     client::{CALL_TIMEOUT_MAX, Client, Invocation},
@@ -37,7 +38,7 @@ use crate::{
     id::{CallIds, EntityId, Epoch, ShardId},
     mailbox::MailboxRow,
     meter::Meter,
-    router::{Probe, Router},
+    router::{IdSource, Probe, Router},
     shards::Shards,
     store::{BoxFuture, Store, StoreError, lane::Lanes},
     timers::Timers,
@@ -171,6 +172,7 @@ pub struct Hosting {
     tasks: Mutex<tokio::task::JoinSet<()>>,
     router: Option<Arc<dyn Router>>,
     probe: Option<Arc<dyn Probe>>,
+    ids: Option<Arc<dyn IdSource>>,
 }
 
 impl Hosting {
@@ -244,6 +246,11 @@ impl Hosting {
     /// Returns the source of call ids.
     pub fn call_ids(&self) -> &CallIds {
         &self.call_ids
+    }
+
+    /// Returns what makes ids that are unique in the cluster, where there is one.
+    pub fn ids(&self) -> Option<&Arc<dyn IdSource>> {
+        self.ids.as_ref()
     }
 
     /// Returns the timers of the next minute.

@@ -2,6 +2,8 @@
 //!
 //! Not here: how an entity finds its shard's owner (`shards.rs`).
 
+mod snowflake;
+
 use std::{
     fmt,
     sync::Arc,
@@ -9,6 +11,8 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+
+pub use snowflake::{MachineId, NoSnowflake, Snowflake};
 
 /// The longest accepted entity id, in bytes.
 pub const ENTITY_ID_BYTES_MAX: usize = 512;

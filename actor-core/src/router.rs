@@ -1,6 +1,7 @@
-//! The port through which calls leave a node: to whichever node owns the target's shard.
+//! The ports to what is outside a node: calls leave it for whichever node owns the target's shard,
+//! ids come from what the whole cluster agreed on.
 //!
-//! Not here: how they travel. actor-cluster provides the router; a node without one reaches its own
+//! Not here: how they travel. actor-cluster provides both; a node without a router reaches its own
 //! shards only.
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -11,7 +12,7 @@ use crate::{
     context::RequestContext,
     error::Refusal,
     hosting::{Answer, Role},
-    id::EntityId,
+    id::{EntityId, Snowflake},
     mailbox::Effect,
     store::BoxFuture,
     topic::{Position, TopicEvent},
@@ -50,6 +51,13 @@ pub trait Router: fmt::Debug + Send + Sync {
     fn announce(&self, event: &TopicEvent) {
         let _ = event;
     }
+}
+
+/// Makes ids that no node of the cluster makes twice.
+pub trait IdSource: fmt::Debug + Send + Sync {
+    /// Returns the next id. It waits when ids were made faster than they can be, a few seconds at
+    /// most, and is `Unavailable` when it may not make any.
+    fn snowflake(&self) -> BoxFuture<'_, Result<Snowflake, Refusal>>;
 }
 
 /// Is told when work passes a point where a crash would be interesting. The simulator stops nodes

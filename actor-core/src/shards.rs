@@ -4,9 +4,11 @@
 //! [`store::ownership`](crate::store::ownership).
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicU8, AtomicU64, Ordering},
     time::Duration,
 };
+
+use tokio::sync::watch;
 
 use crate::{
     clock::{Clock, Instant},
@@ -19,14 +21,22 @@ const NOT_OWNED: u64 = 0;
 /// Marks a lease that needs no renewal.
 const UNLIMITED: u64 = u64::MAX;
 
+/// The stages of leaving, in their order: work begins; what runs goes on to its end; what still
+/// runs is cut off.
+const SERVES: u8 = 0;
+const FROZEN: u8 = 1;
+const CUT: u8 = 2;
+
 /// What this life of the node owns. Shared by everything on the node; reads take no lock.
 #[derive(Debug)]
 pub struct Shards {
     node: NodeId,
     incarnation: Incarnation,
     epochs: Box<[AtomicU64]>,
-    /// Shards that are being handed over: what runs in them ends, nothing new begins.
-    frozen: Box<[AtomicBool]>,
+    /// How far each shard is on its way to another node.
+    stages: Box<[AtomicU8]>,
+    /// Tells whoever waits for a shard to come or go that one did.
+    changes: watch::Sender<()>,
     /// The lease is counted in nanoseconds from here, so that it fits an atomic.
     origin: Instant,
     lease: AtomicU64,
@@ -39,7 +49,8 @@ impl Shards {
             node,
             incarnation,
             epochs: (0..count).map(|_| AtomicU64::new(NOT_OWNED)).collect(),
-            frozen: (0..count).map(|_| AtomicBool::new(false)).collect(),
+            stages: (0..count).map(|_| AtomicU8::new(SERVES)).collect(),
+            changes: watch::channel(()).0,
             origin: Clock.now(),
             lease: AtomicU64::new(0),
         }
@@ -78,26 +89,49 @@ impl Shards {
     pub fn grant(&self, shard: ShardId, epoch: Epoch) {
         if let Some(slot) = self.slot(shard) {
             slot.store(epoch.0, Ordering::Release);
-            self.set_frozen(shard, false);
+            self.set_stage(shard, SERVES);
         }
     }
 
     /// Records that `shard` is about to leave: it is owned still, so what runs can be stored, but
     /// nothing new begins in it.
     pub fn freeze(&self, shard: ShardId) {
-        self.set_frozen(shard, true);
+        self.set_stage(shard, FROZEN);
+    }
+
+    /// Records that what still runs in a frozen `shard` has had its time.
+    pub fn cut(&self, shard: ShardId) {
+        self.set_stage(shard, CUT);
     }
 
     /// Says whether new work may begin in `shard` here.
     pub fn serves(&self, shard: ShardId) -> bool {
-        let frozen = self.frozen.get(shard.0 as usize);
-        self.epoch(shard).is_some() && !frozen.is_some_and(|flag| flag.load(Ordering::Acquire))
+        self.epoch(shard).is_some() && self.stage(shard) == SERVES
     }
 
-    fn set_frozen(&self, shard: ShardId, frozen: bool) {
-        if let Some(flag) = self.frozen.get(shard.0 as usize) {
-            flag.store(frozen, Ordering::Release);
+    /// Says whether what runs in `shard` may go on: it is owned, and its time is not over.
+    pub fn lasts(&self, shard: ShardId) -> bool {
+        self.epoch(shard).is_some() && self.stage(shard) < CUT
+    }
+
+    /// Returns what tells that a shard came, goes or went. Look after asking for it: only what
+    /// happens from then on is told.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    // The order among this and the count of what runs in a shard is total: whoever begins counts
+    // first and looks then, whoever freezes does it the other way round, so one sees the other.
+    fn stage(&self, shard: ShardId) -> u8 {
+        let stage = self.stages.get(shard.0 as usize);
+        stage.map_or(SERVES, |stage| stage.load(Ordering::SeqCst))
+    }
+
+    fn set_stage(&self, shard: ShardId, stage: u8) {
+        if let Some(slot) = self.stages.get(shard.0 as usize) {
+            slot.store(stage, Ordering::SeqCst);
         }
+        self.changes.send_replace(());
     }
 
     /// Records that this node does not own `shard` any more.
@@ -113,10 +147,14 @@ impl Shards {
 
     /// Replaces `old` by `new`; says whether the shard was owned under `old`.
     pub fn replace(&self, shard: ShardId, old: Epoch, new: Epoch) -> bool {
-        self.slot(shard).is_some_and(|slot| {
+        let replaced = self.slot(shard).is_some_and(|slot| {
             slot.compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Acquire)
                 .is_ok()
-        })
+        });
+        if replaced {
+            self.changes.send_replace(());
+        }
+        replaced
     }
 
     /// Records that this node owns nothing any more and ends its lease.
@@ -125,6 +163,7 @@ impl Shards {
         for slot in &self.epochs {
             slot.store(NOT_OWNED, Ordering::Release);
         }
+        self.changes.send_replace(());
     }
 
     /// Returns what this node owns, in shard order.

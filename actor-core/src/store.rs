@@ -16,6 +16,7 @@ mod postgres;
 
 mod checkpoint;
 pub mod lock;
+pub mod machines;
 pub mod meta;
 pub mod migrate;
 

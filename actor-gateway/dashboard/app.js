@@ -123,6 +123,7 @@ async function look() {
     panels.shardMap(seen);
     panels.linkList(seen);
     panels.changeList(seen);
+    panels.singletonList(seen);
     panels.kindList(seen);
     panels.sagaList(seen, sagaAction);
     panels.topicList(seen);

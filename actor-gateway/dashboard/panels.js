@@ -127,6 +127,26 @@ export function changeList({ nodes, now }) {
   show(body("changes"), [nodes.changes, Math.floor(now / 10000)], () => (nodes.changes.length ? el("ol", { class: "changes", tabindex: "0", "data-key": "changes" }, nodes.changes.map(line)) : empty("Nothing changed since the node began.")));
 }
 
+const ONCE = {
+  runs: ["runs", "good"], stops: ["stops", "warn"], waits: ["waits for a former owner's lease", "warn"],
+  backoff: ["failed, starts again", "bad"], done: ["done", ""], elsewhere: ["ask its node", ""],
+};
+
+export function singletonList({ nodes }) {
+  const here = (one) => one.owner === nodes.self;
+  const columns = [
+    ["Singleton", (one) => [el("strong", {}, one.name), one.trouble ? el("div", { class: "why" }, `last failure: ${one.trouble}`) : null], "three"],
+    ["Node", (one) => [one.owner ?? "nobody", here(one) ? " (this one)" : ""]],
+    ["State", (one) => pill(...(here(one) ? ONCE[one.state] ?? [one.state, ""] : ONCE.elsewhere))],
+    ["For", (one) => (here(one) ? span(one.for_ms) : "–"), "num"],
+    ["Restarts here", (one) => count(one.restarts), "num"],
+    ["Shard", (one) => one.shard, "num"],
+  ];
+  const mine = nodes.singletons.filter(here).length;
+  note("singletons", nodes.singletons.length ? `${count(mine)} of ${count(nodes.singletons.length)} here` : "none");
+  show(body("singletons"), nodes.singletons, () => (nodes.singletons.length ? table("Singletons", columns, nodes.singletons, "dense") : empty("This node was built without singletons.")));
+}
+
 const ROLES = { entity: "volatile", durable_entity: "durable", workflow: "workflow" };
 const ERRORS = ["timeout", "overloaded", "crashed", "refused"];
 

@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use actor_cluster::transport::{Direction, LinkSnapshot, LinkState};
+use actor_cluster::{
+    node::{SingletonState, SingletonStatus},
+    transport::{Direction, LinkSnapshot, LinkState},
+};
 use actor_core::{clock::Clock, clock::Instant, hosting::Hosting};
 use axum::{
     extract::State,
@@ -92,6 +95,11 @@ fn build() -> Result<PrometheusHandle, String> {
         "actor_link_queue_bytes",
         "Bytes that wait to be written to peers"
     );
+    metrics::describe_gauge!("actor_singletons", "Singletons that run on this node");
+    metrics::describe_gauge!(
+        "actor_held",
+        "Due messages that wait for a reason with a name"
+    );
     metrics::describe_gauge!("actor_entities", "Activations in memory");
     metrics::describe_gauge!("actor_mailbox_depth", "Messages running and queued");
     metrics::describe_counter!("actor_calls_total", "Calls by how they ended");
@@ -141,7 +149,17 @@ fn publish_cluster(shared: &Shared) {
     if hosting.shards().lease_left(hosting.now()).is_none() {
         metrics::gauge!("actor_nodes").set(1.0);
     }
-    let links = shared.cluster().links;
+    let cluster = shared.cluster();
+    let runs = |singleton: &&SingletonStatus| {
+        matches!(
+            singleton.state,
+            SingletonState::Runs | SingletonState::Stops
+        )
+    };
+    let running = cluster.singletons.iter().filter(runs).count();
+    metrics::gauge!("actor_singletons").set(running as f64);
+    metrics::gauge!("actor_stuck", "what" => "unowned").set(cluster.stuck_unowned as f64);
+    let links = cluster.links;
     for (direction, name) in [
         (Direction::Dialled, "dialled"),
         (Direction::Accepted, "accepted"),

@@ -149,6 +149,13 @@ async fn nodes_shards_kinds_and_topics_are_listed() {
     assert_eq!(nodes["nodes"][0]["alive"], true);
     assert_eq!(nodes["nodes"][0]["shards_owned"], nodes["shards"]);
     assert_eq!(nodes["stuck"], 0);
+    let doorman = &nodes["singletons"][0];
+    assert_eq!(doorman["name"], "doorman");
+    assert_eq!(doorman["owner"], nodes["self"]);
+    assert!(
+        doorman["state"].is_string() && doorman["restarts"].is_u64(),
+        "{doorman}"
+    );
 
     let (_, shards) = get(&router, "/admin/api/shards").await;
     assert_eq!(shards["shards"].as_array().map(Vec::len), Some(512));

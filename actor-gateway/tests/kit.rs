@@ -153,6 +153,10 @@ impl Stage {
             .database_url("sqlite::memory:")
             .provide(gate.clone())
             .host::<(Stock, Log, Diary, Hidden)>()
+            .singleton("doorman", |singleton| async move {
+                singleton.stopping().await;
+                Ok(())
+            })
             .start()
             .await
             .expect("the node starts");

@@ -42,6 +42,8 @@ async fn metrics_count_calls_and_always_say_what_is_stuck() {
 
     let text = String::from_utf8(text).expect("text");
     assert!(text.contains(r#"actor_stuck{what="message"} 0"#), "{text}");
+    assert!(text.contains(r#"actor_stuck{what="unowned"} 0"#), "{text}");
+    assert!(text.contains("actor_singletons "), "{text}");
     let calls = r#"actor_calls_total{kind="stock",method="restock",outcome="ok"}"#;
     assert!(text.contains(calls), "{text}");
     assert!(text.contains("actor_sessions 0"), "{text}");

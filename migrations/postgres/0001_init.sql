@@ -22,13 +22,28 @@ CREATE TABLE nodes (
     started_at  bigint NOT NULL
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 
--- Ownership. A shard without an owner was released; its incarnation means nothing then.
+-- Ownership. A shard without an owner was released; its incarnation means nothing then. Until `quiet_until` a
+-- former owner, whose lease was ended early, may not know it yet: singletons begin later.
 CREATE TABLE shards (
     shard       bigint NOT NULL PRIMARY KEY,
     owner       text COLLATE "C",
     incarnation bigint NOT NULL,
-    epoch       bigint NOT NULL
+    epoch       bigint NOT NULL,
+    quiet_until bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+-- Who makes ids under which of the 1024 numbers, and from when until when. A row is for ever, and changed in
+-- place every half a minute while its node makes ids.
+CREATE TABLE machine_ids (
+    machine     bigint NOT NULL PRIMARY KEY,
+    node        text COLLATE "C" NOT NULL,
+    incarnation bigint NOT NULL,
+    from_ms     bigint NOT NULL,
+    until_ms    bigint NOT NULL
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+CREATE INDEX machine_ids_node ON machine_ids (node);
+INSERT INTO machine_ids (machine, node, incarnation, from_ms, until_ms)
+SELECT machine, '', 0, 0, 0 FROM generate_series(0::bigint, 1023) AS machine;
 
 -- Who saw a node dead before its lease ran out, and who said so wrongly.
 CREATE TABLE suspicions (

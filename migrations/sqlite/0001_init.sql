@@ -19,13 +19,28 @@ CREATE TABLE nodes (
     started_at  INTEGER NOT NULL
 ) WITHOUT ROWID;
 
--- Ownership. A shard without an owner was released; its incarnation means nothing then.
+-- Ownership. A shard without an owner was released; its incarnation means nothing then. Until `quiet_until` a
+-- former owner, whose lease was ended early, may not know it yet: singletons begin later.
 CREATE TABLE shards (
     shard       INTEGER NOT NULL PRIMARY KEY,
     owner       TEXT,
     incarnation INTEGER NOT NULL,
-    epoch       INTEGER NOT NULL
+    epoch       INTEGER NOT NULL,
+    quiet_until INTEGER NOT NULL DEFAULT 0
 );
+
+-- Who makes ids under which of the 1024 numbers, and from when until when. A row is for ever.
+CREATE TABLE machine_ids (
+    machine     INTEGER NOT NULL PRIMARY KEY,
+    node        TEXT    NOT NULL,
+    incarnation INTEGER NOT NULL,
+    from_ms     INTEGER NOT NULL,
+    until_ms    INTEGER NOT NULL
+);
+CREATE INDEX machine_ids_node ON machine_ids (node);
+INSERT INTO machine_ids (machine, node, incarnation, from_ms, until_ms)
+WITH RECURSIVE numbers (machine) AS (SELECT 0 UNION ALL SELECT machine + 1 FROM numbers WHERE machine < 1023)
+SELECT machine, '', 0, 0, 0 FROM numbers;
 
 -- Who saw a node dead before its lease ran out, and who said so wrongly.
 CREATE TABLE suspicions (

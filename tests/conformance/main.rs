@@ -6,6 +6,7 @@ mod files;
 mod lane_epochs;
 mod lane_items;
 mod lane_order;
+mod machine_ids;
 mod messages;
 mod opening;
 mod owners;

@@ -261,3 +261,71 @@ async fn shards_are_made_once() -> Result<()> {
     })
     .await
 }
+
+/// For how long `node` lets the singletons of the first shard wait.
+async fn quiet(
+    bed: &Bed,
+    node: &'static str,
+    incarnation: Incarnation,
+) -> Result<Option<Duration>, StoreError> {
+    let read = bed.sql(move |c| {
+        Box::pin(
+            async move { ownership::quiet(c, ShardId(0), &NodeId::new(node), incarnation).await },
+        )
+    });
+    read.await
+}
+
+#[tokio::test]
+async fn a_shard_whose_owner_may_not_know_yet_is_quiet_for_a_lease() -> Result<()> {
+    for_each_backend(async |backend| {
+        let bed = Bed::new(backend).await?;
+        let (b, c) = (register(&bed, "b").await?, register(&bed, "c").await?);
+        let released = quiet(&bed, "a", Incarnation(1)).await?;
+
+        tombstone(&bed, "a", Incarnation(1)).await?;
+        take(&bed, "b", b).await?;
+        let taken = quiet(&bed, "b", b).await?;
+        bed.fault.advance_ms(4_000);
+        let not_its_own = quiet(&bed, "a", Incarnation(1)).await?;
+        let all = (0..SHARDS).map(ShardId).collect::<Vec<_>>();
+        bed.sql(move |c| {
+            Box::pin(async move { ownership::release(c, &all, &NodeId::new("b"), b).await })
+        })
+        .await?;
+        take(&bed, "c", c).await?;
+        let handed_on = quiet(&bed, "c", c).await?;
+
+        assert_eq!(released, Some(Duration::ZERO), "nobody had it before");
+        assert_eq!(taken, Some(TTL));
+        assert_eq!(not_its_own, None);
+        let left = TTL - Duration::from_secs(4);
+        assert_eq!(
+            handed_on,
+            Some(left),
+            "a release in between changes nothing"
+        );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_shard_whose_owners_lease_ran_out_is_not_quiet() -> Result<()> {
+    for_each_backend(async |backend| {
+        let bed = Bed::new(backend).await?;
+
+        bed.fault.advance_ms(10_001);
+        let b = register(&bed, "b").await?;
+        take(&bed, "b", b).await?;
+        let ran_out = quiet(&bed, "b", b).await?;
+        let next = register(&bed, "b").await?;
+        take(&bed, "b", next).await?;
+        let replaced = quiet(&bed, "b", next).await?;
+
+        assert_eq!(ran_out, Some(Duration::ZERO));
+        assert_eq!(replaced, Some(TTL), "the former life of b had a lease");
+        Ok(())
+    })
+    .await
+}

@@ -12,3 +12,4 @@ mod memory;
 mod poison;
 mod residency;
 mod rows;
+mod stuck;

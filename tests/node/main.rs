@@ -1,10 +1,17 @@
 //! A node as a program sees it: start, takeover, refusal, stop, on a real SQLite file.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use actor_cluster::{
-    Node, Settings, StartError,
-    node::{Phase, StartErrorKind},
+    Node, NodeBuilder, Settings, StartError,
+    node::{Phase, SingletonState, StartErrorKind},
 };
 use actor_core::{
     Entity, ShardId, handlers,
@@ -14,6 +21,7 @@ use actor_core::{
     },
 };
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 /// Longer than any test.
 const HOUR: Duration = Duration::from_secs(3600);
@@ -263,4 +271,89 @@ async fn two_kinds_of_one_name_do_not_start() {
 
     assert_eq!(error.kind(), StartErrorKind::Wiring);
     assert!(error.to_string().contains("`counter`"), "{error}");
+}
+
+/// Tells that it runs, and waits until it must end.
+fn greeter(builder: NodeBuilder, runs: &Arc<Notify>, ended: &Arc<AtomicBool>) -> NodeBuilder {
+    let (runs, ended) = (runs.clone(), ended.clone());
+    builder.singleton("greeter", move |singleton| {
+        let (runs, ended) = (runs.clone(), ended.clone());
+        async move {
+            runs.notify_one();
+            singleton.stopping().await;
+            singleton.entity::<Counter>("bows").add(1).await?;
+            ended.store(true, Ordering::SeqCst);
+            Ok(())
+        }
+    })
+}
+
+#[tokio::test]
+async fn a_node_that_is_alone_runs_its_singletons_at_once_and_lets_them_end() {
+    let folder = folder();
+    let url = format!("sqlite://{}", folder.path().join("a.db").display());
+    let (runs, ended) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
+    let mut settings = Settings::default();
+    settings.lease_ttl = HOUR / 12;
+    let builder = || {
+        let builder = Node::builder().settings(settings.clone());
+        builder.database_url(&url).host::<Counter>()
+    };
+    let first = greeter(builder(), &runs, &ended).start().await;
+    let first = first.expect("starts");
+    runs.notified().await;
+    // Killed: the file's lock proves it, so nobody waits for a lease.
+    first.hosting().stop().await;
+    drop(first);
+
+    let second = greeter(builder(), &runs, &ended).start().await;
+    let second = second.expect("starts");
+    let began = second.hosting().now();
+    runs.notified().await;
+    let took = second.hosting().now() - began;
+    let shown = second.cluster().singletons;
+    second.shutdown().await;
+
+    assert!(took < HOUR / 15, "{took:?}: it waited for a lease");
+    assert_eq!(shown.len(), 1);
+    assert_eq!(
+        (&*shown[0].name, shown[0].state),
+        ("greeter", SingletonState::Runs)
+    );
+    assert!(
+        ended.load(Ordering::SeqCst),
+        "it was told, and could still call"
+    );
+}
+
+#[tokio::test]
+async fn singletons_with_names_that_are_no_good_do_not_start() {
+    for names in [&["same", "same"][..], &[""], &["actor:sweeper"]] {
+        let mut builder = Node::builder().database_url("sqlite::memory:");
+        for name in names {
+            builder = builder.singleton(name, |_| async { Ok(()) });
+        }
+
+        let error = builder.start().await.expect_err("refused");
+
+        assert_eq!(error.kind(), StartErrorKind::Wiring);
+        assert!(error.to_string().contains(names[0]), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn ids_of_all_lives_on_a_file_differ_and_grow() {
+    let folder = folder();
+    let file = folder.path().join("a.db");
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let node = start(&file, &[]).await.expect("starts");
+        for _ in 0..100 {
+            ids.push(node.client().snowflake().await.expect("made"));
+        }
+        node.shutdown().await;
+        assert!(node.client().snowflake().await.is_err(), "it has stopped");
+    }
+
+    assert!(ids.windows(2).all(|two| two[0] < two[1]), "{ids:?}");
 }

@@ -11,6 +11,8 @@ mod lane_epochs;
 mod lane_items;
 #[path = "../conformance/lane_order.rs"]
 mod lane_order;
+#[path = "../conformance/machine_ids.rs"]
+mod machine_ids;
 #[path = "../conformance/messages.rs"]
 mod messages;
 #[path = "../conformance/opening.rs"]

@@ -12,5 +12,6 @@ mod fences;
 mod handoff;
 mod messages;
 mod network;
+mod once;
 mod poison;
 mod timers;

@@ -6,6 +6,7 @@
 mod dashboard;
 mod load;
 mod nodes;
+mod once;
 
 use actor_tests::{Context, Deadline, Metrics, Result, Seed};
 

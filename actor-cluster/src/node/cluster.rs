@@ -10,7 +10,7 @@ use std::{
 use actor_core::store::{Store, ownership::Taken};
 use serde::Serialize;
 
-use crate::transport::LinkSnapshot;
+use crate::{singleton::SingletonStatus, transport::LinkSnapshot};
 
 /// The most changes that are remembered; older ones are forgotten.
 const CHANGES_MAX: usize = 64;
@@ -27,6 +27,10 @@ pub struct Cluster {
     pub links: Vec<LinkSnapshot>,
     /// What changed lately, the newest first; 64 at most.
     pub changes: Vec<Change>,
+    /// The singletons this node was built with, and what each does here, by name.
+    pub singletons: Vec<SingletonStatus>,
+    /// Messages that are due for long in shards that nobody owns; zero but at the sweeper's node.
+    pub stuck_unowned: usize,
 }
 
 /// Something that happened to a node or that it noticed.

@@ -32,9 +32,12 @@ use crate::{
     membership::{Terms, task::Member},
     node::{
         cluster::{Changes, What, took},
-        linked::{Linked, Sought},
+        linked::{Linked, Met, Sought},
     },
     routing::LinkRouter,
+    singleton::{Roster, Singletons},
+    snowflake::Snowflakes,
+    sweeper::{self, Found},
     transport::socket::{Sockets, Tcp},
 };
 
@@ -91,6 +94,7 @@ pub(super) struct Parts {
     pub(super) resources: Resources,
     pub(super) residents_max: Option<usize>,
     pub(super) resident_bytes_max: Option<usize>,
+    pub(super) roster: Roster,
     pub(super) environment: Environment,
 }
 
@@ -133,8 +137,10 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
         resources,
         residents_max,
         resident_bytes_max,
+        roster,
         environment,
     } = parts;
+    roster.check()?;
     let name = NodeId::new(&settings.node_name);
     let Opened { store, lock, ours } = open(&settings, environment.store, &name).await?;
     migrate::run(&store).await?;
@@ -161,7 +167,10 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
     let shards = Shards::new(settings.shards, name, registration.incarnation);
     registration.grant(&shards, (!alone).then_some(terms));
     let linked = links.map(|links| links.meet(&shards, &environment.rng));
-    let mut config = HostingConfig::new(registry, store.clone(), Arc::new(shards));
+    let shards = Arc::new(shards);
+    let snowflakes = Arc::new(Snowflakes::new(store.clone(), shards.clone()));
+    let mut config = HostingConfig::new(registry, store.clone(), shards);
+    config.ids = Some(snowflakes.clone());
     config.resources = resources;
     config.rng = environment.rng;
     config.former_life_unclean = registration.unclean;
@@ -175,9 +184,28 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
     if let Some(linked) = &linked {
         linked.open(&hosting);
     }
-    let (phase, _) = watch::channel(Phase::Ready);
-    let changes = Changes::new(hosting.store().clone());
-    registration.note(&changes);
+    let opened = Opened { store, lock, ours };
+    let node = assemble(settings, opened, linked, snowflakes, hosting);
+    registration.note(&node.inner.changes);
+    if let Life::Lease { expected } = life {
+        join(&node, terms, expected, registration.sent).await?;
+    }
+    raise_curtain(&node, roster, alone);
+    tracing::info!(
+        node = %node.name(), incarnation = node.incarnation().0,
+        shards = node.hosting().shards().owned().len(), "the node is up"
+    );
+    Ok(node)
+}
+
+fn assemble(
+    settings: Settings,
+    opened: Opened,
+    linked: Option<Met>,
+    snowflakes: Arc<Snowflakes>,
+    hosting: Arc<Hosting>,
+) -> Node {
+    let Opened { store, lock, ours } = opened;
     let inner = Inner {
         settings,
         store: ours.then_some(store),
@@ -185,22 +213,17 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
         tasks: Mutex::default(),
         member: OnceLock::new(),
         links: Mutex::new(linked),
-        changes,
+        changes: Changes::new(hosting.store().clone()),
+        snowflakes,
+        singletons: OnceLock::new(),
+        found: Found::default(),
         left: OnceCell::new(),
-        phase,
+        phase: watch::channel(Phase::Ready).0,
         hosting,
     };
-    let node = Node {
+    Node {
         inner: Arc::new(inner),
-    };
-    if let Life::Lease { expected } = life {
-        join(&node, terms, expected, registration.sent).await?;
     }
-    tracing::info!(
-        node = %node.name(), incarnation = node.incarnation().0,
-        shards = node.hosting().shards().owned().len(), "the node is up"
-    );
-    Ok(node)
 }
 
 /// Starts the tasks of a node with a lease and takes its share of the shards.
@@ -225,6 +248,22 @@ async fn join(node: &Node, terms: Terms, expected: usize, sent: Instant) -> Resu
     let _ = node.inner.member.set(member.clone());
     node.own(tokio::spawn(member.keep_balance()));
     Ok(())
+}
+
+/// Lets singletons run: the program's, and in a cluster the one that sweeps.
+fn raise_curtain(node: &Node, mut roster: Roster, alone: bool) {
+    if let Some(member) = node.inner.member.get().cloned() {
+        let found = node.inner.found.clone();
+        roster.add(sweeper::NAME, move |singleton| {
+            sweeper::sweep(singleton, member.clone(), found.clone())
+        });
+    }
+    let singletons = Singletons::new(roster, node.hosting().clone(), alone);
+    for task in singletons.tasks() {
+        node.own(tokio::spawn(task));
+    }
+    // A node starts once.
+    let _ = node.inner.singletons.set(singletons);
 }
 
 struct Opened {

@@ -15,7 +15,7 @@ use super::{
     network::{Broken, Parcel, Part},
     shared::{Command, Shared},
 };
-use crate::{Node, node::Stopped};
+use crate::{Node, Singleton, node::Stopped};
 
 /// How long [`Sim::restart`] waits for a node, in virtual time.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -93,6 +93,21 @@ impl Sim {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         resources.insert(value);
+    }
+
+    /// Gives all nodes a singleton, as [`NodeBuilder::singleton`](crate::NodeBuilder::singleton),
+    /// each from its next start on: call it before the test's first `await`.
+    pub fn singleton<F, R>(&self, name: &str, body: F)
+    where
+        F: Fn(Singleton) -> R + Send + Sync + 'static,
+        R: Future<Output = actor_core::Result<()>> + Send + 'static,
+    {
+        let mut roster = self
+            .shared
+            .roster
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        roster.add(name, body);
     }
 
     /// Bounds the entities in memory on each node, from its next start on; at least 1.

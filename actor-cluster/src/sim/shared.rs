@@ -22,10 +22,10 @@ use super::{
     traffic::Traffic,
     wires::Wires,
 };
-use crate::Node;
+use crate::{Node, singleton::Roster};
 
-/// The database's time when a simulation begins, in milliseconds since 1970: 2023-11-14 22:13:20.
-const DATABASE_START_MS: i64 = 1_700_000_000_000;
+/// The database's time when a simulation begins, in milliseconds since 1970: 2025-06-15 15:06:40.
+const DATABASE_START_MS: i64 = 1_750_000_000_000;
 
 /// The lease of nodes, in milliseconds, as in production.
 const LEASE_MS: u64 = 10_000;
@@ -76,6 +76,8 @@ pub(super) struct Shared {
     pub(super) resources: Mutex<Resources>,
     /// What nodes host from their next start on.
     pub(super) install: Mutex<fn(&mut Registry)>,
+    /// The singletons of all nodes, from their next start on.
+    pub(super) roster: Mutex<Roster>,
     /// Entities in memory on each node; 0 for the default.
     pub(super) residents_max: AtomicUsize,
     /// The nodes' leases, in milliseconds.
@@ -106,6 +108,7 @@ impl Shared {
             real,
             resources: Mutex::default(),
             install: Mutex::new(install),
+            roster: Mutex::default(),
             residents_max: AtomicUsize::new(0),
             lease_ms: AtomicU64::new(LEASE_MS),
             nodes: (0..nodes).map(|_| Mutex::default()).collect(),

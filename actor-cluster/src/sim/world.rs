@@ -264,6 +264,12 @@ impl World {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
+        let roster = self
+            .shared
+            .roster
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let install = *self
             .shared
             .install
@@ -280,7 +286,8 @@ impl World {
         let builder = Node::builder()
             .settings(settings)
             .environment(environment)
-            .kinds(install, resources);
+            .kinds(install, resources)
+            .singletons(roster);
         match self.shared.residents_max.load(Ordering::Relaxed) {
             0 => builder,
             most => builder.residents_max(most),

@@ -42,6 +42,9 @@ impl Hosting {
     /// Cuts off what still runs in these shards, sorted; its callers learn that the outcome is
     /// unknown.
     pub fn cut_off(&self, shards: &[ShardId]) {
+        for shard in shards {
+            self.shards.cut(*shard);
+        }
         for hosted in self.kinds.values() {
             hosted.cut_off(shards);
         }

@@ -72,6 +72,19 @@ impl Residents {
         count.map_or(0, |count| count.load(Ordering::SeqCst))
     }
 
+    fn enter(&self, shard: ShardId) {
+        if let Some(count) = self.by_shard.get(shard.0 as usize) {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn leave(&self, shard: ShardId) {
+        let here = self.by_shard.get(shard.0 as usize);
+        if here.is_some_and(|count| count.fetch_sub(1, Ordering::SeqCst) == 1) {
+            self.emptied.notify_waiters();
+        }
+    }
+
     fn is_full(&self) -> bool {
         self.count.load(Ordering::Relaxed) >= self.count_max
             || self.bytes().saturating_add(ACTIVATION_BYTES) > self.bytes_max
@@ -111,10 +124,21 @@ impl Drop for Resident {
         let residents = &self.hosting.residents;
         residents.count.fetch_sub(1, Ordering::Relaxed);
         residents.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-        let here = residents.by_shard.get(self.shard.0 as usize);
-        if here.is_some_and(|count| count.fetch_sub(1, Ordering::SeqCst) == 1) {
-            residents.emptied.notify_waiters();
-        }
+        residents.leave(self.shard);
+    }
+}
+
+/// Something that is no activation and runs in a shard: the shard's handoff waits until this is
+/// dropped.
+#[derive(Debug)]
+pub struct Occupant {
+    hosting: Arc<Hosting>,
+    shard: ShardId,
+}
+
+impl Drop for Occupant {
+    fn drop(&mut self) {
+        self.hosting.residents.leave(self.shard);
     }
 }
 
@@ -129,6 +153,17 @@ impl Hosting {
         self.residents.is_full()
     }
 
+    /// Lets something that is no activation run in a shard; `None` if nothing new may begin there.
+    pub fn occupy(self: &Arc<Self>, shard: ShardId) -> Option<Occupant> {
+        // Counted first: a handoff that begins now sees it, or is seen here.
+        self.residents.enter(shard);
+        let occupant = Occupant {
+            hosting: self.clone(),
+            shard,
+        };
+        self.shards.serves(shard).then_some(occupant)
+    }
+
     /// Makes room for one more activation of this shard and counts it.
     ///
     /// # Errors
@@ -136,9 +171,7 @@ impl Hosting {
     pub fn resident(self: &Arc<Self>, shard: ShardId) -> Result<Resident, Refusal> {
         self.make_room()?;
         self.residents.count.fetch_add(1, Ordering::Relaxed);
-        if let Some(count) = self.residents.by_shard.get(shard.0 as usize) {
-            count.fetch_add(1, Ordering::SeqCst);
-        }
+        self.residents.enter(shard);
         let mut resident = Resident {
             hosting: self.clone(),
             shard,

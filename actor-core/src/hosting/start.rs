@@ -21,7 +21,7 @@ use crate::{
     clock::{Clock, Rng},
     component::Registry,
     id::{CallIds, ShardId},
-    router::{Probe, Router},
+    router::{IdSource, Probe, Router},
     shards::Shards,
     store::{
         Store, StoreError,
@@ -88,6 +88,8 @@ pub struct HostingConfig {
     pub router: Option<Arc<dyn Router>>,
     /// Who is told about points of interest. Default: nobody.
     pub probe: Option<Arc<dyn Probe>>,
+    /// What makes ids that are unique in the cluster. Default: nothing; asking for one is refused.
+    pub ids: Option<Arc<dyn IdSource>>,
 }
 
 impl HostingConfig {
@@ -105,6 +107,7 @@ impl HostingConfig {
             serves: true,
             router: None,
             probe: None,
+            ids: None,
         }
     }
 }
@@ -159,6 +162,7 @@ impl Hosting {
             tasks: Mutex::default(),
             router: config.router,
             probe: config.probe,
+            ids: config.ids,
             store: config.store.clone(),
             rng: config.rng.clone(),
         });

@@ -15,7 +15,7 @@ use crate::{
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// How long a message may be due before it counts as stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(30);
+pub const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// How long dead letters are kept.
 const DEAD_LETTERS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -24,10 +24,23 @@ const DEAD_LETTERS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 const PRUNE_ROWS: u32 = 1000;
 
 /// Rows looked at for being stuck; more are counted by the next sweep.
-const STUCK_ROWS: u32 = 10_000;
+pub const STUCK_ROWS: u32 = 10_000;
 
 /// Topics trimmed by one sweep statement.
 const TOPICS: u32 = 1000;
+
+/// Where an overdue message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Queued, running, or waiting for the pause after a failure to end.
+    Memory,
+    /// Held until its kind is hosted here.
+    NotHosted,
+    /// Held until there is room for its activation.
+    NoRoom,
+    /// Nobody will run it: it is stuck.
+    Nowhere,
+}
 
 impl Hosting {
     /// Sweeps until the node stops.
@@ -53,16 +66,18 @@ impl Hosting {
         metrics::gauge!("actor_stuck", "what" => "message").set(stuck as f64);
         if stuck > 0 {
             tracing::error!(stuck, "due messages were neither queued nor running");
+            // Ready ones and timers: what is in memory already stays as it is.
             self.poll(0).await?;
+            self.refill().await?;
         }
         Ok(stuck)
     }
 
-    /// Returns how many messages are due for more than 30 s without being in memory, 10 000 at
-    /// most.
+    /// Returns how many messages of this node's shards are due for more than 30 s and neither in
+    /// memory nor held for a reason that has a name, 10 000 at most.
     ///
-    /// Rows of kinds this node does not host, rows their entity will read when it has room, and
-    /// rows that wait for residency are held, not stuck. Also tells the metrics how much waits.
+    /// Also tells the metrics how much waits, and how much is held: because its kind is not hosted
+    /// here, or because there is no room for one more activation.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -79,17 +94,33 @@ impl Hosting {
         metrics::gauge!("actor_backlog", "what" => "message").set(backlog.due as f64);
         metrics::gauge!("actor_backlog_age_seconds", "what" => "message")
             .set(backlog.age.as_secs_f64());
-        if self.is_full() {
-            return Ok(0);
+        let full = self.is_full();
+        let places: Vec<_> = rows.iter().map(|row| self.place(row, full)).collect();
+        let count = |place: Place| places.iter().filter(|it| **it == place).count();
+        for (place, why) in [
+            (Place::NotHosted, "kind_not_hosted"),
+            (Place::NoRoom, "residency"),
+        ] {
+            metrics::gauge!("actor_held", "why" => why).set(count(place) as f64);
         }
-        let stuck = |row: &mailbox::Stored| {
+        Ok(count(Place::Nowhere))
+    }
+
+    /// Says where an overdue message is.
+    fn place(&self, row: &mailbox::Stored, full: bool) -> Place {
+        let hosted = match row {
+            Ok(row) => match self.kinds.get(&*row.kind) {
+                None => return Place::NotHosted,
+                Some(hosted) => hosted.holds(&EntityId::from(row.entity.as_str()), row.seq),
+            },
             // One that cannot be read should have been buried long ago.
-            let Ok(row) = row else { return true };
-            self.kinds
-                .get(&*row.kind)
-                .is_some_and(|hosted| !hosted.holds(&EntityId::from(row.entity.as_str()), row.seq))
+            Err(_) => false,
         };
-        Ok(rows.iter().filter(|row| stuck(row)).count())
+        match (hosted, full) {
+            (true, _) => Place::Memory,
+            (false, true) => Place::NoRoom,
+            (false, false) => Place::Nowhere,
+        }
     }
 
     async fn prune(&self) -> Result<(), StoreError> {

@@ -98,16 +98,29 @@ const FREE: Sql = Sql {
 
 // Postgres judges again: only a new statement sees an owner that registered, and took the shard,
 // while the one before waited for the row. Now that the rows are locked nothing can change.
+//
+// Unless the owner gave the shard up, or its lease ran out by itself, it may run on for the rest of
+// a lease that was ended early, or that a clock's step back made void: shorter than a whole one.
 const TAKE: Sql = Sql {
-    sqlite: "UPDATE shards SET owner = $2, incarnation = $3, epoch = epoch + 1
+    sqlite: "UPDATE shards SET owner = $2, incarnation = $3, epoch = epoch + 1,
+               quiet_until = CASE WHEN owner IS NULL OR EXISTS (
+                   SELECT 1 FROM nodes AS n WHERE n.node = shards.owner
+                     AND n.incarnation = shards.incarnation
+                     AND n.expires_at > 0 AND n.expires_at <= $4)
+                 THEN quiet_until ELSE MAX(quiet_until, $5) END
              WHERE shard IN (SELECT value FROM json_each($1))
              RETURNING shard, epoch",
-    postgres: "UPDATE shards SET owner = $2, incarnation = $3, epoch = epoch + 1
+    postgres: "UPDATE shards SET owner = $2, incarnation = $3, epoch = epoch + 1,
+                 quiet_until = CASE WHEN owner IS NULL OR EXISTS (
+                     SELECT 1 FROM nodes AS n WHERE n.node = shards.owner
+                       AND n.incarnation = shards.incarnation
+                       AND n.expires_at > 0 AND n.expires_at <= actor_now() + $4)
+                   THEN quiet_until ELSE GREATEST(quiet_until, actor_now() + $5) END
                WHERE shard IN (SELECT value::bigint FROM json_array_elements_text($1::json))
                  AND (owner IS NULL OR NOT EXISTS (
                    SELECT 1 FROM nodes AS n WHERE n.node = shards.owner
                      AND n.incarnation = shards.incarnation AND n.expires_at > actor_now() + $4
-                     AND n.expires_at <= actor_now() + $5))
+                     AND n.expires_at <= actor_now() + $6))
                RETURNING shard, epoch",
 };
 
@@ -142,8 +155,9 @@ pub async fn take(
     }
     let names: Vec<_> = free.iter().map(|(shard, _)| *shard).collect();
     let mut values = vec![list_of(&names), node.into(), incarnation.into()];
+    values.extend([now, Value::from_now(ttl)]);
     if c.dialect() == Dialect::Postgres {
-        values.extend([now, too_far]);
+        values.push(too_far);
     }
     let mut taken = Vec::new();
     for row in c.query(&TAKE, values).await? {
@@ -211,6 +225,33 @@ pub async fn release(
 ) -> Result<u64, StoreError> {
     let values = vec![list_of(shards), node.into(), incarnation.into()];
     c.execute(&RELEASE, values).await
+}
+
+const QUIET: Sql = Sql {
+    sqlite: "SELECT quiet_until - $4 FROM shards
+             WHERE shard = $1 AND owner = $2 AND incarnation = $3",
+    postgres: "SELECT quiet_until - (actor_now() + $4) FROM shards
+               WHERE shard = $1 AND owner = $2 AND incarnation = $3",
+};
+
+/// Returns for how long a former owner of the shard, whose lease was ended early, may not know yet
+/// that it lost it; zero if there is none. `None` when this life of the node does not own the
+/// shard.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn quiet(
+    c: &mut Connection,
+    shard: ShardId,
+    node: &NodeId,
+    incarnation: Incarnation,
+) -> Result<Option<Duration>, StoreError> {
+    let values = vec![shard.into(), node.into(), incarnation.into(), Value::NOW];
+    let Some(row) = c.query_one(&QUIET, values).await? else {
+        return Ok(None);
+    };
+    let left_ms = u64::try_from(row.int(0)?).unwrap_or(0);
+    Ok(Some(Duration::from_millis(left_ms)))
 }
 
 const LIST: Sql = Sql::same("SELECT shard, owner, incarnation, epoch FROM shards ORDER BY shard");

@@ -2,13 +2,16 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use actor_cluster::transport::{Direction, LinkSnapshot};
+use actor_cluster::{
+    node::SingletonStatus,
+    transport::{Direction, LinkSnapshot},
+};
 use actor_core::{
     hosting::Hosting,
     id::{Incarnation, NodeId, ShardId},
     store::{
         nodes::{self, NodeRow},
-        ownership,
+        ownership::{self, ShardRow},
     },
 };
 use axum::{
@@ -30,7 +33,8 @@ use crate::{
 /// decision.
 const LEASE: Duration = Duration::from_secs(300);
 
-/// Lists all nodes that ever registered, with this node's links to them and what changed lately.
+/// Lists all nodes that ever registered, with this node's links to them, what changed lately, and
+/// who runs which singleton.
 pub(in crate::dashboard) async fn list(
     State(shared): State<Arc<Shared>>,
 ) -> Result<Json<Value>, Rejection> {
@@ -45,11 +49,17 @@ pub(in crate::dashboard) async fn list(
             })
         });
     let (rows, shards) = rows.await.map_err(store)?;
+    let cluster = shared.cluster();
+    let singletons: Vec<_> = cluster
+        .singletons
+        .iter()
+        .map(|singleton| once(singleton, &shards))
+        .collect();
     let mut owned = BTreeMap::new();
     for life in shards.into_iter().filter_map(|row| row.owner) {
         *owned.entry(life).or_insert(0_u32) += 1;
     }
-    let cluster = shared.cluster();
+    let stuck = shared.stuck.count(hosting).await;
     let nodes = rows.into_iter().map(|row| {
         let shards = owned.get(&(row.node.clone(), row.incarnation)).copied();
         let link = dialled(&cluster.links, &row.node, row.incarnation);
@@ -62,13 +72,23 @@ pub(in crate::dashboard) async fn list(
         "version": env!("CARGO_PKG_VERSION"),
         "shards": hosting.shards().count(),
         "sessions": shared.sessions.count(),
-        "stuck": shared.stuck.count(hosting).await,
+        "stuck": stuck.map(|here| here + cluster.stuck_unowned),
         "draining": hosting.accepting().is_err(),
         "lease_ttl_ms": shared.lease_ttl().map(|ttl| ttl.as_millis() as u64),
         "nodes": nodes,
         "links": cluster.links,
         "changes": cluster.changes,
+        "singletons": singletons,
     })))
+}
+
+/// Says which node runs a singleton, and what it does at this one.
+fn once(singleton: &SingletonStatus, shards: &[ShardRow]) -> Value {
+    let row = shards.iter().find(|row| row.shard.0 == singleton.shard);
+    let owner = row.and_then(|row| row.owner.as_ref());
+    let mut about = json!(singleton);
+    about["owner"] = json!(owner.map(|(node, _)| node.as_str()));
+    about
 }
 
 fn about(hosting: &Hosting, row: &NodeRow, shards: u32, link: Option<&LinkSnapshot>) -> Value {

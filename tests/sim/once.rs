@@ -1,0 +1,502 @@
+//! What exists once in a cluster: singletons, and the ids of nodes that share one database.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use actor_cluster::{
+    Singleton,
+    node::SingletonState,
+    sim::{self, Fault, Sim},
+};
+use actor_core::{
+    Failure, Result,
+    id::{Incarnation, NodeId, Snowflake},
+    store::nodes,
+};
+
+use crate::kinds::{Alarm, Counter};
+
+const SECOND: Duration = Duration::from_secs(1);
+const TTL_MS: i64 = 10_000;
+
+/// What one run of the singleton did, by the database's clock.
+#[derive(Clone, Debug)]
+struct Stay {
+    node: NodeId,
+    /// Its first sign of life, and its last one.
+    first_ms: i64,
+    last_ms: i64,
+    /// Whether it returned.
+    ended: bool,
+}
+
+/// Where the runs of a singleton write down that they live. All nodes share it.
+#[derive(Clone, Debug, Default)]
+struct Diary(Arc<Mutex<Vec<Stay>>>);
+
+impl Diary {
+    fn begin(&self, singleton: &Singleton) -> usize {
+        let now_ms = singleton.hosting().store().now_ms();
+        let mut stays = self.lock();
+        stays.push(Stay {
+            node: singleton.node().clone(),
+            first_ms: now_ms,
+            last_ms: now_ms,
+            ended: false,
+        });
+        stays.len() - 1
+    }
+
+    fn note(&self, stay: usize, singleton: &Singleton, ended: bool) {
+        let stay = &mut self.lock()[stay];
+        (stay.last_ms, stay.ended) = (singleton.hosting().store().now_ms(), ended);
+    }
+
+    fn stays(&self) -> Vec<Stay> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Stay>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fails if two runs were alive at one time; returns them all.
+    fn one_at_a_time(&self) -> Vec<Stay> {
+        let stays = self.stays();
+        for (index, one) in stays.iter().enumerate() {
+            for other in &stays[index + 1..] {
+                let apart = one.last_ms < other.first_ms || other.last_ms < one.first_ms;
+                assert!(apart, "two at a time: {one:?} and {other:?}");
+            }
+        }
+        stays
+    }
+}
+
+/// Lives, ten times a second, until it is told to end; then it takes `bow` to end.
+fn lives(sim: &Sim, bow: Duration) -> Diary {
+    let diary = Diary::default();
+    let shared = diary.clone();
+    sim.singleton("diarist", move |singleton| {
+        let diary = shared.clone();
+        async move {
+            let stay = diary.begin(&singleton);
+            while singleton.pause(Duration::from_millis(100)).await {
+                diary.note(stay, &singleton, false);
+            }
+            singleton.hosting().clock().sleep(bow).await;
+            diary.note(stay, &singleton, true);
+            Ok(())
+        }
+    });
+    diary
+}
+
+/// Returns what each node that is up says of the singleton; frozen ones are not asked.
+async fn states(
+    sim: &Sim,
+    name: &'static str,
+    frozen: Option<usize>,
+) -> Vec<(usize, SingletonState)> {
+    let mut states = Vec::new();
+    let asked = (0..sim.nodes()).filter(|node| sim.is_up(*node) && Some(*node) != frozen);
+    for node in asked {
+        let cluster = sim.run_on(node, |node| async move { node.cluster() });
+        let all = cluster.await.expect("it lives").singletons;
+        let ours = all.iter().find(|it| &*it.name == name);
+        states.push((node, ours.expect("registered").state));
+    }
+    states
+}
+
+/// Returns the node that runs the singleton, by its own account.
+async fn runner(sim: &Sim, name: &'static str, frozen: Option<usize>) -> Option<usize> {
+    let states = states(sim, name, frozen).await;
+    let mut runs = states
+        .iter()
+        .filter(|(_, state)| *state == SingletonState::Runs);
+    let runner = runs.next().map(|(node, _)| *node);
+    assert_eq!(runs.next(), None, "two run {name}");
+    runner
+}
+
+/// Ends a node's lease, as witnesses do that think it is dead; it lives on until it asks for more.
+async fn declare_dead(sim: &Sim, index: usize) {
+    let life = sim.run_on(index, |node| async move {
+        (node.name().clone(), node.incarnation())
+    });
+    let (name, life): (NodeId, Incarnation) = life.await.expect("it lives");
+    let ended = sim.store().write("declare dead", move |c| {
+        Box::pin(async move { nodes::tombstone(c, &name, life).await })
+    });
+    assert!(ended.await.expect("written"), "it had a lease");
+}
+
+// SNG-1.
+#[sim::test(nodes = 3, host(Counter), seeds = 8)]
+async fn a_singleton_runs_once_and_follows_the_death_of_its_node(sim: Sim) {
+    let diary = lives(&sim, Duration::ZERO);
+    sim.advance(5 * SECOND).await;
+    let first = runner(&sim, "diarist", None)
+        .await
+        .expect("somebody runs it");
+
+    let died_ms = sim.database_ms();
+    sim.crash(first);
+    sim.advance(13 * SECOND).await;
+    let second = runner(&sim, "diarist", None)
+        .await
+        .expect("somebody else runs it");
+
+    assert_ne!(first, second);
+    let stays = diary.one_at_a_time();
+    assert_eq!(stays.len(), 2, "{stays:?}");
+    // The lease ran out by itself: nobody waits a second time.
+    let late_ms = stays[1].first_ms - died_ms;
+    assert!(late_ms < TTL_MS + 2_500, "it came back after {late_ms} ms");
+    assert!(stays[1].last_ms > sim.database_ms() - 500, "it lives");
+}
+
+#[sim::test(nodes = 3, host(Counter), seeds = 8)]
+async fn a_node_declared_dead_early_runs_its_singleton_to_the_end_of_its_lease_alone(sim: Sim) {
+    let diary = lives(&sim, Duration::ZERO);
+    sim.advance(5 * SECOND).await;
+    sim.advance(Duration::from_millis(sim.rng().below(3_000)))
+        .await;
+    let first = runner(&sim, "diarist", None)
+        .await
+        .expect("somebody runs it");
+
+    let declared_ms = sim.database_ms();
+    declare_dead(&sim, first).await;
+    sim.advance(16 * SECOND).await;
+
+    let stays = diary.one_at_a_time();
+    assert_eq!(stays.len(), 2, "{stays:?}");
+    assert!(
+        stays[0].last_ms > declared_ms,
+        "it lived on, and did not know"
+    );
+    let waited_ms = stays[1].first_ms - declared_ms;
+    assert!(
+        waited_ms >= TTL_MS,
+        "the next one began after {waited_ms} ms"
+    );
+    assert!(
+        waited_ms < TTL_MS + 2_500,
+        "the next one began after {waited_ms} ms"
+    );
+}
+
+/// Whoever took the shard first passes it on before the former owner's lease is over.
+#[sim::test(nodes = 3, host(Counter), seeds = 8)]
+async fn the_wait_for_a_lease_goes_with_the_shard(sim: Sim) {
+    let diary = lives(&sim, Duration::ZERO);
+    sim.advance(5 * SECOND).await;
+    let first = runner(&sim, "diarist", None)
+        .await
+        .expect("somebody runs it");
+
+    sim.freeze(first);
+    let declared_ms = sim.database_ms();
+    let frozen = (NodeId::new(format!("n{first}")), Incarnation(1));
+    let ended = sim.store().write("declare dead", move |c| {
+        Box::pin(async move { nodes::tombstone(c, &frozen.0, frozen.1).await })
+    });
+    assert!(ended.await.expect("written"), "it had a lease");
+    sim.advance(2 * SECOND).await;
+    let states = states(&sim, "diarist", Some(first)).await;
+    let waits = states
+        .iter()
+        .filter(|(_, state)| *state == SingletonState::Waits);
+    let waits: Vec<_> = waits.map(|(node, _)| *node).collect();
+    sim.shutdown(waits[0]).await.expect("it stops in order");
+    sim.advance(12 * SECOND).await;
+
+    assert_eq!(waits.len(), 1, "{waits:?}");
+    let stays = diary.one_at_a_time();
+    assert_eq!(stays.len(), 2, "{stays:?}");
+    let waited_ms = stays[1].first_ms - declared_ms;
+    assert!(
+        waited_ms >= TTL_MS,
+        "the next one began after {waited_ms} ms"
+    );
+}
+
+#[sim::test(nodes = 3, host(Counter), seeds = 8)]
+async fn a_frozen_node_that_thaws_does_nothing_more(sim: Sim) {
+    let diary = lives(&sim, Duration::ZERO);
+    sim.advance(5 * SECOND).await;
+    sim.advance(Duration::from_millis(sim.rng().below(200)))
+        .await;
+    let first = runner(&sim, "diarist", None)
+        .await
+        .expect("somebody runs it");
+
+    let frozen_ms = sim.database_ms();
+    sim.freeze(first);
+    sim.advance(14 * SECOND).await;
+    let second = runner(&sim, "diarist", Some(first)).await;
+    sim.thaw(first);
+    sim.advance(5 * SECOND).await;
+
+    assert!(second.is_some_and(|second| second != first), "{second:?}");
+    let stays = diary.one_at_a_time();
+    // It may come back to the first node's next life.
+    assert!(stays.len() >= 2, "{stays:?}");
+    assert!(stays[0].last_ms <= frozen_ms, "it woke up and went on");
+    assert!(!stays[0].ended, "it woke up and ended in order");
+}
+
+#[sim::test(nodes = 3, host(Counter), seeds = 8)]
+async fn a_node_that_leaves_lets_its_singleton_end_before_the_next_begins(sim: Sim) {
+    let diary = lives(&sim, 2 * SECOND);
+    sim.advance(5 * SECOND).await;
+
+    for _ in 0..2 {
+        let runner = runner(&sim, "diarist", None)
+            .await
+            .expect("somebody runs it");
+        sim.shutdown(runner).await.expect("it stops in order");
+        sim.advance(5 * SECOND).await;
+    }
+
+    let stays = diary.one_at_a_time();
+    assert_eq!(stays.len(), 3, "{stays:?}");
+    assert!(stays[0].ended && stays[1].ended, "{stays:?}");
+    // Released in order, so nobody waits for a lease.
+    let gap_ms = stays[1].first_ms - stays[0].last_ms;
+    assert!(gap_ms < 2_500, "the next one began after {gap_ms} ms");
+}
+
+/// A run that ignores what it is told must not keep its node, and must not overlap the next one.
+#[sim::test(nodes = 2, host(Counter), seeds = 4)]
+async fn a_singleton_that_does_not_end_is_dropped_at_the_deadline(sim: Sim) {
+    let diary = Diary::default();
+    let shared = diary.clone();
+    sim.singleton("diarist", move |singleton| {
+        let diary = shared.clone();
+        async move {
+            let stay = diary.begin(&singleton);
+            loop {
+                singleton.hosting().clock().sleep(SECOND / 10).await;
+                diary.note(stay, &singleton, false);
+            }
+        }
+    });
+    sim.advance(5 * SECOND).await;
+    let first = runner(&sim, "diarist", None)
+        .await
+        .expect("somebody runs it");
+
+    let began = sim.now();
+    sim.shutdown(first).await.expect("it stops all the same");
+    let took = sim.now() - began;
+    sim.advance(5 * SECOND).await;
+
+    let stays = diary.one_at_a_time();
+    assert_eq!(stays.len(), 2, "{stays:?}");
+    assert!(!stays[0].ended);
+    assert!((25 * SECOND..40 * SECOND).contains(&took), "{took:?}");
+}
+
+/// When the singleton began, by the time since the test did.
+#[derive(Clone, Debug, Default)]
+struct Begun(Arc<Mutex<Vec<i64>>>);
+
+#[sim::test(host(Counter), seeds = 4)]
+async fn a_singleton_that_fails_starts_again_after_longer_and_longer_pauses(sim: Sim) {
+    let begun = Begun::default();
+    let shared = begun.clone();
+    sim.singleton("clumsy", move |singleton| {
+        let begun = shared.clone();
+        async move {
+            let run = {
+                let mut begun = begun.0.lock().unwrap_or_else(PoisonError::into_inner);
+                begun.push(singleton.hosting().store().now_ms());
+                begun.len()
+            };
+            match run {
+                // A good run in between: the pauses begin anew.
+                9 => singleton.hosting().clock().sleep(61 * SECOND).await,
+                run if run % 2 == 0 => panic!("run {run}"),
+                _ => {}
+            }
+            Err(Failure::new("clumsy", format_args!("run {run}")))
+        }
+    });
+
+    sim.advance(300 * SECOND).await;
+    let cluster = sim.run_on(0, |node| async move { node.cluster() }).await;
+
+    let begun = begun.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let gaps: Vec<_> = begun.windows(2).map(|two| two[1] - two[0]).collect();
+    let pauses = [1, 2, 4, 8, 16, 32, 60, 60, 61 + 1, 2, 4];
+    assert!(gaps.len() >= pauses.len(), "{gaps:?}");
+    for (run, (gap, pause)) in gaps.iter().zip(pauses).enumerate() {
+        let (ran, pause) = if run == 8 { (61_000, 1) } else { (0, pause) };
+        let paused = gap - ran;
+        let allowed = pause * 800 - 50..=pause * 1_200 + 50;
+        assert!(
+            allowed.contains(&paused),
+            "pause {run} is {paused} ms: {gaps:?}"
+        );
+    }
+    let all = cluster.expect("it lives").singletons;
+    let clumsy = all.iter().find(|it| &*it.name == "clumsy");
+    let clumsy = clumsy.expect("registered");
+    assert_eq!(clumsy.restarts, begun.len() as u64 - 1);
+    assert!(
+        clumsy
+            .trouble
+            .as_ref()
+            .is_some_and(|why| why.contains("run"))
+    );
+}
+
+#[sim::test(nodes = 2, host(Counter), seeds = 4)]
+async fn a_singleton_that_is_done_runs_again_at_the_next_owner_only(sim: Sim) {
+    let diary = Diary::default();
+    let shared = diary.clone();
+    sim.singleton("diarist", move |singleton| {
+        let diary = shared.clone();
+        async move {
+            let stay = diary.begin(&singleton);
+            diary.note(stay, &singleton, true);
+            Ok(())
+        }
+    });
+
+    sim.advance(100 * SECOND).await;
+    let stays = diary.stays();
+    let Some(first) = stays.first() else {
+        panic!("it never ran");
+    };
+    let owner = (0..2).find(|node| first.node.as_str() == format!("n{node}"));
+    sim.shutdown(owner.expect("a node"))
+        .await
+        .expect("it stops");
+    sim.advance(10 * SECOND).await;
+
+    assert_eq!(stays.len(), 1, "{stays:?}");
+    assert_eq!(diary.stays().len(), 2);
+}
+
+/// Calls the cluster through its client, as anything does.
+#[sim::test(nodes = 3, host(Counter), seeds = 4)]
+async fn a_singleton_reaches_entities_and_makes_ids(sim: Sim) {
+    sim.singleton("counts", |singleton| async move {
+        let id = singleton.snowflake().await?;
+        while singleton.pause(SECOND).await {
+            singleton
+                .entity::<Counter>("a")
+                .add(1)
+                .key(id.to_string())
+                .await?;
+        }
+        Ok(())
+    });
+
+    sim.advance(20 * SECOND).await;
+
+    let counted = sim.entity::<Counter>("a").count().await;
+    assert_eq!(counted, Ok(1), "one key, one count");
+}
+
+async fn ids(sim: &Sim, node: usize, count: usize) -> Result<Vec<Snowflake>> {
+    let made = sim.run_on(node, move |node| async move {
+        let client = node.client();
+        let mut ids = Vec::new();
+        for _ in 0..count {
+            ids.push(client.snowflake().await?);
+        }
+        Ok::<_, actor_core::Refusal>(ids)
+    });
+    Ok(made.await.expect("the node lives")?)
+}
+
+#[sim::test(nodes = 3, host(Counter), seeds = 4)]
+async fn nodes_that_crash_freeze_and_leave_never_make_an_id_twice(sim: Sim) -> Result<()> {
+    let mut all: BTreeMap<Snowflake, usize> = BTreeMap::new();
+    let mut machines = BTreeSet::new();
+    let mut made = 0;
+    for round in 0..9 {
+        for node in 0..3 {
+            if !sim.is_up(node) {
+                continue;
+            }
+            let ids = ids(&sim, node, 6_000).await?;
+            assert!(ids.is_sorted(), "ids of a node grow");
+            made += ids.len();
+            machines.extend(ids.iter().map(|id| id.machine()));
+            all.extend(ids.into_iter().map(|id| (id, node)));
+        }
+        let node = sim.rng().below(3) as usize;
+        match round % 3 {
+            0 => {
+                sim.crash(node);
+                sim.restart(node).await;
+            }
+            1 => {
+                sim.freeze(node);
+                sim.advance(12 * SECOND).await;
+                sim.thaw(node);
+                sim.advance(20 * SECOND).await;
+            }
+            _ => {
+                sim.shutdown(node).await.expect("it stops in order");
+                sim.restart(node).await;
+            }
+        }
+        sim.advance(Duration::from_millis(sim.rng().below(40_000)))
+            .await;
+    }
+
+    assert_eq!(all.len(), made, "an id was made twice");
+    assert!(made >= 100_000, "{made}");
+    assert!(machines.len() >= 3, "{machines:?}");
+    Ok(())
+}
+
+/// Messages of a shard that nobody can take are counted, and run when somebody can.
+#[sim::test(nodes = 3, host(Alarm), seeds = 4)]
+async fn messages_in_shards_that_nobody_owns_are_counted(sim: Sim) -> Result<()> {
+    sim.advance(5 * SECOND).await;
+    let sweeper = runner(&sim, "actor:sweeper", None)
+        .await
+        .expect("somebody sweeps");
+    let victim = (0..3).find(|node| *node != sweeper).expect("three nodes");
+    let named = |id: &u64| sim.owner::<Alarm>(id) == Some(victim);
+    let id = (0..64).find(named).expect("it owns some");
+    sim.entity::<Alarm>(id).set(5_000).await?;
+
+    for node in (0..3).filter(|node| *node != victim) {
+        sim.fault(
+            node,
+            Fault::fail_before().only("take shards").until_cleared(),
+        );
+    }
+    sim.crash(victim);
+    sim.advance(125 * SECOND).await;
+    let mut stuck = [0; 3];
+    for node in (0..3).filter(|node| *node != victim) {
+        let cluster = sim.run_on(node, |node| async move { node.cluster() });
+        stuck[node] = cluster.await.expect("it lives").stuck_unowned;
+    }
+    for node in (0..3).filter(|node| *node != victim) {
+        sim.clear_faults(node);
+    }
+    sim.advance(80 * SECOND).await;
+    let rung = sim.entity::<Alarm>(id).rung().await?;
+    let cluster = sim.run_on(sweeper, |node| async move { node.cluster() });
+
+    let mut expected = [0; 3];
+    expected[sweeper] = 1;
+    assert_eq!(stuck, expected);
+    assert_eq!(rung.len(), 1);
+    assert_eq!(cluster.await.expect("it lives").stuck_unowned, 0);
+    Ok(())
+}
