@@ -48,7 +48,8 @@ pub struct LaneConfig {
     pub clock: Clock,
     /// Is told about committed events.
     pub on_events: EventHook,
-    /// How many items may wait for each lane. Default: 8192. Above it an item fails as `Overloaded`.
+    /// How many items may wait, for each lane. Default: 8192. Above it an item fails as
+    /// `Overloaded`.
     pub queue_items_max: usize,
     /// How many items a transaction takes. Default: 512, at least 1.
     pub batch_items_max: usize,
@@ -83,8 +84,9 @@ impl fmt::Debug for LaneConfig {
     }
 }
 
-/// The committer lanes of a node, each with a connection; SQLite has one. They share what waits, and a
-/// shard is in one lane's batch at a time. Cheap to clone; the last handle dropped stops them.
+/// The committer lanes of a node, each with a connection; SQLite has one. They share what waits,
+/// and a shard is in one lane's batch at a time. Cheap to clone; the last handle dropped stops
+/// them.
 #[derive(Clone, Debug)]
 pub struct Lanes(Arc<Inner>);
 

@@ -164,9 +164,7 @@ pub(crate) async fn shares(store: &Store) -> Result<BTreeMap<Option<NodeId>, usi
 pub(crate) async fn owners(store: &Store) -> Result<Vec<Option<NodeId>>> {
     let rows = store.read("owners", |c| Box::pin(ownership::list(c)));
     let owners = rows.await?.into_iter();
-    Ok(owners
-        .map(|row| row.owner.map(|(node, _)| node))
-        .collect())
+    Ok(owners.map(|row| row.owner.map(|(node, _)| node)).collect())
 }
 
 /// Waits until each of so many nodes owns its part and nothing has moved for `rest`.

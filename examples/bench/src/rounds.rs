@@ -58,10 +58,7 @@ fn in_child_process(workload: &Workload, plan: &Plan) -> Result<Vec<Line>> {
     flag("--nodes", workload.nodes.start().to_string());
     flag("--shards", plan.shards.to_string());
     flag("--lease-ttl", plan.lease_ttl.as_secs_f64().to_string());
-    let optional = [
-        ("--faults", plan.faults),
-        ("--count", plan.count),
-    ];
+    let optional = [("--faults", plan.faults), ("--count", plan.count)];
     for (name, value) in optional {
         if let Some(value) = value {
             flag(name, value.to_string());

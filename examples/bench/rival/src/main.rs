@@ -84,7 +84,9 @@ struct Load {
 
 fn main() -> Outcome<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["serve", actors] => runtime.block_on(serve(actors.parse()?)),
         [warm_up, seconds, callers, actors] => runtime.block_on(call(Plan {
@@ -114,7 +116,9 @@ async fn serve(actors: usize) -> Outcome<()> {
 /// Starts a node server; returns its port.
 async fn node(name: &str) -> Outcome<(ActorRef<NodeServerMessage>, u16)> {
     // ractor_cluster does not tell which port it got: one that was free a moment ago is named.
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port();
     let (name, host) = (name.to_owned(), "localhost".to_owned());
     let server = NodeServer::new(port, COOKIE.to_owned(), name, host, None, None)
         .with_listen_addr(Ipv4Addr::LOCALHOST.into());
@@ -186,7 +190,13 @@ async fn take_turns(
     end: Instant,
 ) -> Load {
     let latencies = Histogram::new_with_max(NANOS_MAX, 3).expect("the bounds are valid");
-    let (mut load, mut number) = (Load { latencies, errors: 0 }, 0);
+    let (mut load, mut number) = (
+        Load {
+            latencies,
+            errors: 0,
+        },
+        0,
+    );
     let mut started = Instant::now();
     while started < end {
         let actor = &actors[pick(caller, number, actors.len())];
@@ -217,6 +227,9 @@ fn pick(caller: usize, number: u64, count: usize) -> usize {
 /// Returns the resident set; 0 where the system does not tell.
 fn resident_mib() -> f64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = text.split_whitespace().nth(1).and_then(|pages| pages.parse::<f64>().ok());
+    let pages = text
+        .split_whitespace()
+        .nth(1)
+        .and_then(|pages| pages.parse::<f64>().ok());
     pages.unwrap_or_default() * 4096.0 / (1024.0 * 1024.0)
 }

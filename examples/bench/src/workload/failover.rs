@@ -84,7 +84,10 @@ async fn suffer(
         .with("longest_ms", faults.longest_ms())
         .with("entities_lost_and_found", each.ops)
         .with("entity_p50_ms", rounded(each.microseconds(0.5) / 1000.0, 1))
-        .with("entity_p99_ms", rounded(each.microseconds(0.99) / 1000.0, 1))
+        .with(
+            "entity_p99_ms",
+            rounded(each.microseconds(0.99) / 1000.0, 1),
+        )
         .with("calls", load.ops)
         .with("calls_per_s", rounded(per_second(load.ops, load.took), 1))
         .with("acknowledged_lost", found.lost)

@@ -50,7 +50,10 @@ pub(super) async fn run(plan: &Plan) -> Result<Vec<Line>> {
         .with("longest_ms", drains.longest_ms())
         .with("return_longest_ms", returns.longest_ms())
         .with("calls", calls.ops)
-        .with("calls_per_s", rounded(per_second(calls.ops, drains.took), 1))
+        .with(
+            "calls_per_s",
+            rounded(per_second(calls.ops, drains.took), 1),
+        )
         .with("call_p99_ms", rounded(calls.microseconds(0.99) / 1000.0, 1))
         .with("acknowledged_lost", found.lost)
         .with("counted_twice", found.doubled);
