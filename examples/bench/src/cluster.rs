@@ -17,7 +17,7 @@ use actor_core::{
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
-    process::{Child, Command},
+    process::{Child, ChildStdin, Command},
 };
 
 use crate::{arguments::Plan, companion};
@@ -61,6 +61,8 @@ pub(crate) struct Companion {
     pub(crate) name: NodeId,
     words: Vec<String>,
     child: Child,
+    /// Kept here: to wait for a child closes its input, and with it it would end.
+    orders: Option<ChildStdin>,
 }
 
 impl Companion {
@@ -68,9 +70,11 @@ impl Companion {
     pub(crate) fn launch(plan: &Plan, url: &str, residents: u32, number: u32) -> Result<Self> {
         let mut words = flags(plan, url, number);
         words.extend(["--residents".to_owned(), residents.to_string()]);
+        let mut child = launch(&words)?;
         Ok(Self {
             name: NodeId::new(name(number)),
-            child: launch(&words)?,
+            orders: child.stdin.take(),
+            child,
             words,
         })
     }
@@ -78,6 +82,7 @@ impl Companion {
     /// Starts the program again after its end.
     pub(crate) async fn restart(&mut self) -> Result<()> {
         self.child = launch(&self.words)?;
+        self.orders = self.child.stdin.take();
         self.up().await
     }
 
@@ -112,7 +117,7 @@ impl Companion {
 
     /// Tells it to leave in order.
     pub(crate) async fn drain(&mut self) -> Result<()> {
-        let orders = self.child.stdin.as_mut().expect("kept until it ends");
+        let orders = self.orders.as_mut().expect("its input is piped");
         orders.write_all(companion::DRAIN.as_bytes()).await?;
         orders.write_all(b"\n").await?;
         Ok(())

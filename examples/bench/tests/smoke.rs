@@ -68,7 +68,7 @@ fn every_workload_ends_with_lines_without_errors() {
 #[test]
 fn nodes_that_are_killed_frozen_and_drained_lose_nothing() {
     // Few shards come to rest soon; a short lease makes a freeze short.
-    let few = "--shards 12 --lease-ttl 2 --faults 2";
+    let few = "--shards 12 --lease-ttl 5 --faults 2";
     for workload in OF_CLUSTERS {
         let mut arguments = vec!["postgres", "--", workload];
         arguments.extend(LITTLE.split(' ').chain(few.split(' ')));

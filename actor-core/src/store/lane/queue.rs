@@ -116,8 +116,8 @@ impl Queue {
     /// Waits until a batch may begin; says whether it must, because it has waited long enough.
     /// `None` once the queue is closed and empty.
     ///
-    /// A batch begins beside others only if it is as large as all of them together: with few callers
-    /// that answers at once, and with many it makes few transactions.
+    /// A batch begins beside others only if it is as large as all of them together: with few
+    /// callers that answers at once, and with many it makes few transactions.
     pub(super) async fn wait(&self, clock: Clock) -> Option<bool> {
         loop {
             // Made before the look, so that a wake-up between look and wait is not lost.

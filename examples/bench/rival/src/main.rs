@@ -1,7 +1,7 @@
 //! Remote calls by bare ractor_cluster between two processes: one rpc for each frame.
 //!
-//! `bench-rival WARM_UP SECONDS CALLERS ACTORS` starts the process that has the actors, calls them in
-//! closed loops and prints one JSON object. Not part of the workspace: see `Cargo.toml`.
+//! `bench-rival WARM_UP SECONDS CALLERS ACTORS` starts the process that has the actors, calls them
+//! in closed loops and prints one JSON object. Not part of the workspace: see `Cargo.toml`.
 
 use std::{
     error::Error,
@@ -152,13 +152,10 @@ async fn call(plan: Plan) -> Outcome<()> {
     }
     let seconds = (Instant::now() - begin).as_secs_f64();
     let micros = |quantile| latencies.value_at_quantile(quantile) as f64 / 1000.0;
-    println!(
-        r#"{{"ops":{},"seconds":{seconds:.3},"p50_us":{:.1},"p99_us":{:.1},"errors":{errors},"rss_mib":{:.1}}}"#,
-        latencies.len(),
-        micros(0.5),
-        micros(0.99),
-        resident_mib(),
-    );
+    let counted = format!(r#""ops":{},"errors":{errors}"#, latencies.len());
+    let timed = format!(r#""p50_us":{:.1},"p99_us":{:.1}"#, micros(0.5), micros(0.99));
+    let rss_mib = resident_mib();
+    println!(r#"{{{counted},{timed},"seconds":{seconds:.3},"rss_mib":{rss_mib:.1}}}"#);
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The rival of remote calls: one rpc for each frame through bare ractor_cluster.
 //!
-//! It is a program of its own, outside the workspace (`examples/bench/rival`), so that nobody builds
-//! ractor_cluster who does not measure it. It is built on first use, with the same profile.
+//! It is a program of its own, outside the workspace (`examples/bench/rival`), so that nobody
+//! builds ractor_cluster who does not measure it. It is built on first use, with the same profile.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
