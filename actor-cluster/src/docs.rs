@@ -21,6 +21,9 @@ pub mod failure_model {}
 #[doc = include_str!("docs/operating.md")]
 pub mod operating {}
 
+#[doc = include_str!("docs/cost_model.md")]
+pub mod cost_model {}
+
 /// The README's example is compiled with the guide's.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

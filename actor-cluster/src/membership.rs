@@ -3,6 +3,7 @@
 //! [`step`] decides, the task in `membership/task.rs` acts. Not here: the row in SQL
 //! ([`actor_core::store::nodes`]) and which shards a member takes ([`crate::shard`]).
 
+mod handoff;
 pub(crate) mod task;
 mod watch;
 

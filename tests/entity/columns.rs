@@ -225,3 +225,20 @@ async fn a_state_with_a_bad_column_costs_its_entity_only() {
         end(hosting).await;
     }
 }
+
+#[tokio::test]
+async fn a_note_of_a_stored_message_reads_rows_and_not_the_state() {
+    let folder = TempDir::new().expect("a folder");
+    let (hosting, client) = life(folder.path()).await;
+    let account = client.entity::<Account>("a");
+    assert_eq!(account.deposit(5).await, Ok(5));
+    // Whoever reads this fails.
+    let spoil = "UPDATE entities SET state = x'c1'".to_owned();
+    assert_eq!(change(hosting.store(), spoil, vec![]).await, 1);
+
+    hosting.ring("account", &"a".into(), Duration::ZERO);
+    let balance = account.balance().timeout(SOON).await;
+
+    assert_eq!(balance, Ok(5));
+    end(hosting).await;
+}

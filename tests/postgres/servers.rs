@@ -81,7 +81,10 @@ async fn lanes_do_not_wait_for_each_other() -> Result<()> {
         assert!(born.is_committed(), "{born:?}");
     }
     let lock = lock_entity(&others, even).await?;
+    let begun = bed.fault.begun("commit");
     let blocked = bed.submit(even.shard, bed.activation(), vec![state(even, 2, "y")]);
+    // Until it is under way, another item would join its transaction.
+    bed.fault.reached("commit", begun + 1).await;
 
     let free = bed.commit(odd.shard, vec![state(odd, 2, "y")]);
     let free = soon().limit("the other lane", free).await?;

@@ -155,11 +155,16 @@ impl Manifest {
     }
 }
 
+/// Says whether the package is a workspace of its own: nobody builds it with the others.
+fn is_apart(file: &Source) -> bool {
+    file.text.lines().any(|line| line.trim() == "[workspace]")
+}
+
 /// Returns every package's manifest; the root has no package.
 fn manifests() -> impl Iterator<Item = Manifest> {
     all()
         .iter()
-        .filter(|file| file.path.ends_with("/Cargo.toml"))
+        .filter(|file| file.path.ends_with("/Cargo.toml") && !is_apart(file))
         .map(|file| {
             let mut section = String::new();
             let mut lines = Vec::new();

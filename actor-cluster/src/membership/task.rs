@@ -28,8 +28,6 @@ use crate::{
     transport::{Note, PeerId},
 };
 
-/// How long an activation that was cut off may take to be gone.
-const CUT_OFF_WITHIN: Duration = Duration::from_secs(1);
 /// How often a takeover that met a locked row is tried at a time, and the wait between.
 const TAKE_TRIES: u32 = 8;
 const TAKE_AGAIN: Duration = Duration::from_millis(50);
@@ -178,13 +176,6 @@ impl Member {
         }
     }
 
-    /// Gives every shard to whoever else is there; what runs may go on for `within`.
-    pub(crate) async fn give_up_all(&self, within: Duration) -> Result<(), StoreError> {
-        let owned = self.hosting.shards().owned().into_iter();
-        self.give_up(owned.map(|(shard, _)| shard).collect(), within)
-            .await
-    }
-
     /// Makes memory agree with the rows: the answer to a takeover may have been lost, and another
     /// node may have taken what this one thinks it owns. Says whether anything was won.
     fn reconcile(&self, rows: &[ShardRow]) -> bool {
@@ -211,60 +202,6 @@ impl Member {
             self.changes.note(What::Lost { shards: lost });
         }
         won
-    }
-
-    /// Hands shards over, each as soon as nothing runs in it any more, at the latest after
-    /// `within`.
-    async fn give_up(&self, mut lost: Vec<ShardId>, within: Duration) -> Result<(), StoreError> {
-        lost.sort_unstable();
-        self.hosting.retire(&lost);
-        let started = Clock.now();
-        let mut deadlines = [started + within, started + within + CUT_OFF_WITHIN].into_iter();
-        let mut deadline = deadlines.next();
-        while let (false, Some(until)) = (lost.is_empty(), deadline) {
-            // Dropping the wait for one changes nothing that the next wait does not find.
-            let empty = tokio::select! {
-                biased;
-                empty = self.hosting.vacated(&lost) => empty,
-                () = Clock.sleep_until(until) => {
-                    tracing::warn!(shards = lost.len(), "what runs in moving shards is cut off");
-                    self.hosting.cut_off(&lost);
-                    deadline = deadlines.next();
-                    continue;
-                }
-            };
-            lost.retain(|shard| empty.binary_search(shard).is_err());
-            metrics::counter!("actor_handoffs_total").increment(empty.len() as u64);
-            let took = Clock.now().saturating_duration_since(started);
-            metrics::histogram!("actor_handoff_duration").record(took.as_secs_f64());
-            self.release(empty).await?;
-        }
-        if !lost.is_empty() {
-            tracing::error!(
-                ?lost,
-                "activations do not end: their shards go, they are fenced"
-            );
-            for shard in &lost {
-                self.hosting.shards().revoke(*shard);
-            }
-            self.release(lost).await?;
-        }
-        Ok(())
-    }
-
-    async fn release(&self, shards: Vec<ShardId>) -> Result<(), StoreError> {
-        let (node, life) = (self.node().clone(), self.incarnation());
-        let released = self.hosting.store().write("release shards", move |c| {
-            Box::pin(async move { ownership::release(c, &shards, &node, life).await })
-        });
-        let shards = usize::try_from(released.await?).unwrap_or(usize::MAX);
-        if shards > 0 {
-            self.changes.note(What::GaveUp { shards });
-        }
-        if let Some(peers) = &self.peers {
-            peers.tell_all(&Note::Released);
-        }
-        Ok(())
     }
 
     async fn take(&self, free: Vec<ShardId>) -> Result<bool, StoreError> {

@@ -130,8 +130,7 @@ impl<K: Handlers> Actor for EntityHost<K> {
     ) -> Result<(), ActorProcessingErr> {
         let mut now = activation.hosting.now();
         for _ in 0..BATCH {
-            let pressed = K::DURABLE.is_some()
-                && activation.hosting.lanes().is_pressed(activation.slot.shard);
+            let pressed = K::DURABLE.is_some() && activation.hosting.lanes().is_pressed();
             match activation.slot.next(now, pressed) {
                 Next::Wait => {
                     activation.hosting.became_idle();

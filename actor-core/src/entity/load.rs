@@ -34,10 +34,12 @@ impl<K: Handlers> Activation<K> {
         }
         self.hosting.lanes().forget(self.lane_activation);
         self.hosting.lanes().settled(self.slot.shard).await;
-        match self.hosting.epoch(self.slot.shard) {
-            Ok(epoch) => self.epoch = epoch,
-            Err(_) => return drop(self.slot.close()),
-        }
+        let Ok(epoch) = self.hosting.epoch(self.slot.shard) else {
+            return drop(self.slot.close());
+        };
+        // Rows that somebody else stored are no news about the state: nobody but this writes it.
+        let known = self.entity.is_some() && self.epoch == epoch && !self.slot.lock().books.stale;
+        self.epoch = epoch;
         self.lane_activation = self.hosting.next_activation();
         let place = self.place.clone();
         let (after, timers) = self.slot.lock().unread(self.lane_activation);
@@ -45,8 +47,8 @@ impl<K: Handlers> Activation<K> {
         let read = self.hosting.store().read("load entity", move |connection| {
             Box::pin(async move {
                 let row = match K::DURABLE {
-                    Some(_) => readable(entities::load(connection, &place).await)?,
-                    None => Ok(None),
+                    Some(_) if !known => readable(entities::load(connection, &place).await)?,
+                    _ => Ok(None),
                 };
                 let rows = mailbox::of_entity(connection, &place, after, ROWS).await?;
                 let timers = mailbox::numbered(connection, &timers).await?;
@@ -56,7 +58,12 @@ impl<K: Handlers> Activation<K> {
         match read.await {
             Ok((row, rows, timers)) => {
                 let more = rows.len() == ROWS as usize;
-                self.loaded(row, [timers, rows].concat(), more).await;
+                let rows = [timers, rows].concat();
+                if known {
+                    self.take_in(rows, more);
+                } else {
+                    self.loaded(row, rows, more).await;
+                }
             }
             Err(error) => {
                 self.slot.lock().books.again.extend(asked);
@@ -97,6 +104,11 @@ impl<K: Handlers> Activation<K> {
         } else {
             self.entity.get_or_insert_with(K::create);
         }
+        self.take_in(stored, more);
+    }
+
+    /// Queues stored messages; one that cannot be read is buried.
+    fn take_in(&self, stored: Vec<Stored>, more: bool) {
         let mut rows = Vec::with_capacity(stored.len());
         for message in stored {
             let seq = message.as_ref().map_or_else(|row| row.seq, |row| row.seq);

@@ -48,7 +48,8 @@ pub struct LaneConfig {
     pub clock: Clock,
     /// Is told about committed events.
     pub on_events: EventHook,
-    /// How many items may wait in a lane. Default: 8192. Above it an item fails as `Overloaded`.
+    /// How many items may wait, for each lane. Default: 8192. Above it an item fails as
+    /// `Overloaded`.
     pub queue_items_max: usize,
     /// How many items a transaction takes. Default: 512, at least 1.
     pub batch_items_max: usize,
@@ -83,14 +84,15 @@ impl fmt::Debug for LaneConfig {
     }
 }
 
-/// The committer lanes of a node, shards spread over them; SQLite has one. Cheap to clone; the last
-/// handle dropped stops them.
+/// The committer lanes of a node, each with a connection; SQLite has one. They share what waits,
+/// and a shard is in one lane's batch at a time. Cheap to clone; the last handle dropped stops
+/// them.
 #[derive(Clone, Debug)]
 pub struct Lanes(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    queues: Vec<Arc<Queue>>,
+    queue: Arc<Queue>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -99,14 +101,11 @@ impl Lanes {
     pub fn start(config: LaneConfig) -> Self {
         let count = config.store.lanes();
         let config = Arc::new(config);
-        let queues: Vec<_> = (0..count)
-            .map(|_| Arc::new(Queue::new(config.queue_items_max)))
-            .collect();
-        let lane = |(number, queue)| Lane::new(number, Arc::clone(&config), Arc::clone(queue));
-        let tasks = queues.iter().enumerate().map(lane);
-        let tasks = tasks.map(|lane| tokio::spawn(lane.run()));
+        let queue = Arc::new(Queue::new(config.queue_items_max, count));
+        let lane = |number| Lane::new(number, Arc::clone(&config), Arc::clone(&queue));
+        let tasks = (0..count).map(|number| tokio::spawn(lane(number).run()));
         let tasks = Mutex::new(tasks.collect());
-        Self(Arc::new(Inner { queues, tasks }))
+        Self(Arc::new(Inner { queue, tasks }))
     }
 
     /// Queues an item; never blocks. Items of one activation are stored in the order submitted.
@@ -116,7 +115,7 @@ impl Lanes {
     /// [`StoreErrorKind::Overloaded`](super::StoreErrorKind::Overloaded) or `Unavailable`, and
     /// later items of the activation are refused: hold no lock that `done` takes.
     pub fn submit(&self, item: Item) {
-        self.queue(item.shard).push(item);
+        self.0.queue.push(item);
     }
 
     /// Submits `writes` as an item of their own and waits for the verdict.
@@ -150,9 +149,7 @@ impl Lanes {
     /// Forgets that an item of this activation was not committed. To be called once the activation
     /// has ended and got all its verdicts; the lanes remember failed ones until then.
     pub fn forget(&self, activation: u64) {
-        for queue in &self.0.queues {
-            queue.forget(activation);
-        }
+        self.0.queue.forget(activation);
     }
 
     /// Waits until no commit that touched `shard` is unclear; read the epoch and reload after it.
@@ -160,17 +157,17 @@ impl Lanes {
     /// # Cancel safety
     /// Dropping the future changes nothing.
     pub async fn settled(&self, shard: ShardId) {
-        self.queue(shard).settled(shard).await;
+        self.0.queue.settled(shard).await;
     }
 
     /// Returns how many items wait.
     pub fn depth(&self) -> usize {
-        self.0.queues.iter().map(|queue| queue.depth()).sum()
+        self.0.queue.depth()
     }
 
-    /// Says whether so much waits in the lane of `shard` that who need not add to it should not.
-    pub fn is_pressed(&self, shard: ShardId) -> bool {
-        self.queue(shard).is_pressed()
+    /// Says whether so much waits that who need not add to it should not.
+    pub fn is_pressed(&self) -> bool {
+        self.0.queue.is_pressed()
     }
 
     /// Stores what is queued, then ends the lanes; items submitted later fail as `Unavailable`.
@@ -181,7 +178,7 @@ impl Lanes {
     /// # Cancel safety
     /// The lanes stop even if nobody waits for it.
     pub async fn stop(&self) {
-        self.0.close();
+        self.0.queue.close();
         let tasks =
             std::mem::take(&mut *self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         for task in tasks {
@@ -190,24 +187,10 @@ impl Lanes {
             }
         }
     }
-
-    fn queue(&self, shard: ShardId) -> &Arc<Queue> {
-        let lanes = self.0.queues.len();
-        let index = usize::try_from(shard.0).unwrap_or(0) % lanes;
-        &self.0.queues[index]
-    }
-}
-
-impl Inner {
-    fn close(&self) {
-        for queue in &self.queues {
-            queue.close();
-        }
-    }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.close();
+        self.queue.close();
     }
 }

@@ -11,7 +11,7 @@ use crate::workload::{self, Workload};
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 struct CommandLine {
-    /// Names of workloads, or `list`.
+    /// Names of workloads, or `list`; `NAME@3` is run with three nodes.
     #[arg(required = true)]
     workloads: Vec<String>,
     /// Where the database is; default: a new SQLite file in a temporary folder for each workload.
@@ -31,13 +31,24 @@ struct CommandLine {
     /// Entities they call.
     #[arg(long, default_value_t = 1000)]
     entities: u32,
-    /// Nodes; this version measures one.
-    #[arg(long, default_value_t = 1)]
-    nodes: u32,
+    /// Nodes, each a process: this tool makes the calls, and starts the others.
+    ///
+    /// Default: as few as the workload can do with. More than one needs PostgreSQL.
+    #[arg(long)]
+    nodes: Option<u32>,
+    /// Shards of the database.
+    #[arg(long, default_value_t = 512)]
+    shards: u32,
+    /// How long a silent node keeps its shards, in seconds.
+    #[arg(long, default_value_t = 10.0)]
+    lease_ttl: f64,
+    /// How many nodes are killed or drained; default 30 kills, 6 drains.
+    #[arg(long)]
+    faults: Option<u32>,
     /// How often each workload is run; the line printed is the run with the median `ops_per_s`.
     #[arg(long, default_value_t = 1)]
     runs: u32,
-    /// What to count up to where a workload counts: timers, casts, idle entities.
+    /// What to count up to where a workload counts: timers, casts, idle or resident entities.
     #[arg(long)]
     count: Option<u32>,
     /// Runs one workload in this process. Used by the tool itself.
@@ -58,6 +69,14 @@ pub(crate) struct Plan {
     pub(crate) concurrency: u32,
     /// Entities.
     pub(crate) entities: u32,
+    /// Nodes.
+    pub(crate) nodes: u32,
+    /// Shards of the database.
+    pub(crate) shards: u32,
+    /// How long a silent node keeps its shards.
+    pub(crate) lease_ttl: Duration,
+    /// Kills or drains, instead of the workload's own number.
+    pub(crate) faults: Option<u32>,
     /// Runs of each workload.
     pub(crate) runs: u32,
     /// What to count up to, instead of the workload's own number.
@@ -113,10 +132,13 @@ impl Arguments {
         let wanted = if line.workloads == ["list"] {
             Wanted::List
         } else {
-            let workloads: Result<Vec<_>, _> =
-                line.workloads.iter().map(|name| named(name)).collect();
-            match (line.child, &workloads?[..]) {
-                (true, [only]) => Wanted::One(*only),
+            let words = line.workloads.iter();
+            let workloads: Result<Vec<_>, _> = words
+                .map(|word| line.workload(word, &plan, throw_away))
+                .collect();
+            let workloads = workloads?;
+            match (line.child, &workloads[..]) {
+                (true, [only]) => Wanted::One(only.clone()),
                 (_, several) => Wanted::Rounds(several.to_vec()),
             }
         };
@@ -153,12 +175,9 @@ impl CommandLine {
             0 => Err(format!("{flag} is 0; accepted is 1 or more")),
             more => Ok(more),
         };
-        if self.nodes != 1 {
-            return Err(format!(
-                "--nodes is {}; this version measures 1",
-                self.nodes
-            ));
-        }
+        let optional = |flag: &str, value: Option<u32>| {
+            value.map(|value| at_least_one(flag, value)).transpose()
+        };
         let url = self.database_url.clone();
         if let Some(url) = &url {
             let checked = StoreConfig::new(url.as_str()).check();
@@ -170,20 +189,47 @@ impl CommandLine {
             warm_up: seconds("--warm-up", self.warm_up, 0.0)?,
             concurrency: at_least_one("--concurrency", self.concurrency)?,
             entities: at_least_one("--entities", self.entities)?,
+            // Each workload has its own number.
+            nodes: 1,
+            shards: at_least_one("--shards", self.shards)?,
+            lease_ttl: seconds("--lease-ttl", self.lease_ttl, 1.0)?,
+            faults: optional("--faults", self.faults)?,
             runs: at_least_one("--runs", self.runs)?,
-            count: self
-                .count
-                .map(|count| at_least_one("--count", count))
-                .transpose()?,
+            count: optional("--count", self.count)?,
         })
+    }
+
+    /// Finds a workload, `NAME` or `NAME@NODES`, and the number of its nodes.
+    fn workload(&self, word: &str, plan: &Plan, throw_away: bool) -> Result<Workload, String> {
+        let (name, nodes) = match word.split_once('@') {
+            Some((name, nodes)) => (name, Some(nodes.parse().unwrap_or(0))),
+            None => (word, self.nodes),
+        };
+        let mut workload = named(name)?;
+        let (least, most) = (*workload.nodes.start(), *workload.nodes.end());
+        let nodes = nodes.unwrap_or(least);
+        if !workload.nodes.contains(&nodes) {
+            return Err(format!(
+                "the number of nodes of {name} is {nodes}; accepted are {least} to {most}"
+            ));
+        }
+        // Bare actors have no database.
+        let without = nodes == 1 || name == "ractor_cluster_call";
+        if !(without || throw_away || plan.is_postgres()) {
+            return Err(format!(
+                "{name} with {nodes} nodes needs PostgreSQL: `bench postgres -- {word}`"
+            ));
+        }
+        workload.nodes = nodes..=nodes;
+        Ok(workload)
     }
 }
 
 fn named(name: &str) -> Result<Workload, String> {
     workload::ALL
         .iter()
-        .copied()
         .find(|workload| workload.name == name)
+        .cloned()
         .ok_or_else(|| {
             let names: Vec<_> = workload::ALL.iter().map(|workload| workload.name).collect();
             format!(

@@ -1,4 +1,5 @@
-//! Closed loops: each caller makes its next call when the former one is answered.
+//! Callers: in closed loops, each makes its next call when the former one is answered; paced, each
+//! makes its calls at their times.
 
 use std::{fmt::Display, sync::Arc, time::Duration};
 
@@ -72,6 +73,24 @@ impl Load {
         self.first_error.get_or_insert_with(|| error.to_string());
     }
 
+    /// Counts an operation, however it ended.
+    pub(crate) fn count<T>(&mut self, outcome: Result<T, impl Display>, latency: Duration) {
+        match outcome {
+            Ok(_) => self.succeeded(latency),
+            Err(error) => self.failed(error),
+        }
+    }
+
+    /// Returns the longest latency.
+    pub(crate) fn longest(&self) -> Duration {
+        Duration::from_nanos(self.latencies.max())
+    }
+
+    /// Returns the longest latency in milliseconds.
+    pub(crate) fn longest_ms(&self) -> f64 {
+        crate::report::rounded(self.longest().as_secs_f64() * 1000.0, 1)
+    }
+
     /// Returns the latency at `quantile` in microseconds.
     pub(crate) fn microseconds(&self, quantile: f64) -> f64 {
         let nanos = self.latencies.value_at_quantile(quantile);
@@ -103,6 +122,43 @@ where
         let operation = operation.clone();
         callers.spawn(async move { take_turns(caller, &*operation, begin, end).await });
     }
+    gathered(callers, begin).await
+}
+
+/// Lets the callers of the plan make `per_s` operations a second together, each at its time; one
+/// that is late because its caller waited for the former one counts from when it was due.
+pub(crate) async fn paced<F, O, T, E>(plan: &Plan, per_s: f64, operation: F) -> Load
+where
+    F: Fn(Turn) -> O + Send + Sync + 'static,
+    O: Future<Output = Result<T, E>> + Send,
+    T: Send,
+    E: Display + Send,
+{
+    let operation = Arc::new(operation);
+    let every = Duration::from_secs_f64(f64::from(plan.concurrency) / per_s.max(1.0));
+    let begin = Clock.now() + plan.warm_up;
+    let end = begin + plan.measured;
+    let mut callers = JoinSet::new();
+    for caller in 0..plan.concurrency {
+        let operation = operation.clone();
+        let first = Clock.now() + every * caller / plan.concurrency;
+        callers.spawn(async move {
+            let (mut load, mut due, mut number) = (Load::new(), first, 0);
+            while due < end {
+                Clock.sleep_until(due).await;
+                let outcome = operation(Turn { caller, number }).await;
+                if due >= begin {
+                    load.count(outcome, Clock.now().saturating_duration_since(due));
+                }
+                (due, number) = (due + every, number + 1);
+            }
+            load
+        });
+    }
+    gathered(callers, begin).await
+}
+
+async fn gathered(mut callers: JoinSet<Load>, begin: Instant) -> Load {
     let mut load = Load::new();
     while let Some(caller) = callers.join_next().await {
         match caller {
@@ -127,10 +183,7 @@ where
         let outcome = operation(Turn { caller, number }).await;
         let ended = Clock.now();
         if started >= begin {
-            match outcome {
-                Ok(_) => load.succeeded(ended - started),
-                Err(error) => load.failed(error),
-            }
+            load.count(outcome, ended - started);
         }
         (started, number) = (ended, number + 1);
     }

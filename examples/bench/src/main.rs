@@ -2,12 +2,15 @@
 //!
 //! `bench list` names the workloads. Each one runs in a process of its own, so that its memory and
 //! its database are its own; several workloads of one call take turns, so that they can be
-//! compared. Absolute figures depend on the machine; only ratios of one call mean something.
+//! compared. Nodes of a cluster are processes, too: `bench node`, which the tool starts and ends.
+//! Absolute figures depend on the machine; only ratios of one call mean something.
 
 mod arguments;
 mod report;
 mod rounds;
 
+mod cluster;
+mod companion;
 mod load;
 mod memory;
 mod node;
@@ -19,6 +22,9 @@ use std::process::ExitCode;
 use arguments::{Arguments, Wanted};
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(companion::WORD) {
+        return companion::run();
+    }
     let mut arguments = match Arguments::from_command_line() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -46,7 +52,7 @@ fn main() -> ExitCode {
                 .for_each(|workload| println!("{workload}"));
             Ok(())
         }
-        Wanted::One(workload) => rounds::in_this_process(*workload, &arguments.plan),
+        Wanted::One(workload) => rounds::in_this_process(workload, &arguments.plan),
         Wanted::Rounds(workloads) => rounds::in_child_processes(workloads, &arguments.plan),
     };
     match done {

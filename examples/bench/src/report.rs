@@ -30,25 +30,47 @@ pub(crate) struct Line {
 impl Line {
     /// Describes a load that took turns for a fixed time.
     pub(crate) fn of(workload: &str, backend: &str, plan: &Plan, load: &Load) -> Self {
-        let mut line = Self {
-            workload: workload.to_owned(),
-            backend: backend.to_owned(),
-            nodes: 1,
-            concurrency: plan.concurrency,
-            entities: plan.entities,
-            seconds: rounded(load.took.as_secs_f64(), 3),
-            ops: load.ops,
-            ops_per_s: rounded(per_second(load.ops, load.took), 1),
-            p50_us: load.microseconds(0.5),
-            p99_us: load.microseconds(0.99),
-            errors: load.errors,
-            rss_mib: rounded(memory::resident_mib(), 1),
-            more: BTreeMap::new(),
-        };
+        let mut line = Self::measured(workload, plan, load.ops, load.took)
+            .timed(load.microseconds(0.5), load.microseconds(0.99))
+            .ended(load.errors, rounded(memory::resident_mib(), 1));
+        line.backend = backend.to_owned();
         if let Some(error) = &load.first_error {
             line = line.with("first_error", error.clone());
         }
         line
+    }
+
+    /// Describes what came of so many operations, without a database.
+    pub(crate) fn measured(workload: &str, plan: &Plan, ops: u64, took: Duration) -> Self {
+        Self {
+            workload: workload.to_owned(),
+            backend: "none".to_owned(),
+            nodes: plan.nodes,
+            concurrency: plan.concurrency,
+            entities: plan.entities,
+            seconds: rounded(took.as_secs_f64(), 3),
+            ops,
+            ops_per_s: rounded(per_second(ops, took), 1),
+            p50_us: 0.0,
+            p99_us: 0.0,
+            errors: 0,
+            rss_mib: 0.0,
+            more: BTreeMap::new(),
+        }
+    }
+
+    /// Says how long operations took, in microseconds.
+    #[must_use]
+    pub(crate) fn timed(mut self, p50_us: f64, p99_us: f64) -> Self {
+        (self.p50_us, self.p99_us) = (p50_us, p99_us);
+        self
+    }
+
+    /// Says how many failed and how much memory the process had.
+    #[must_use]
+    pub(crate) fn ended(mut self, errors: u64, rss_mib: f64) -> Self {
+        (self.errors, self.rss_mib) = (errors, rss_mib);
+        self
     }
 
     /// Adds a field.

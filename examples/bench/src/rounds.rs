@@ -10,11 +10,15 @@ use actor_core::{Failure, Result};
 use crate::{arguments::Plan, postgres, report::Line, workload::Workload};
 
 /// Runs one workload here and prints its lines.
-pub(crate) fn in_this_process(workload: Workload, plan: &Plan) -> Result<()> {
+pub(crate) fn in_this_process(workload: &Workload, plan: &Plan) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    for line in runtime.block_on((workload.run)(plan))? {
+    let plan = Plan {
+        nodes: *workload.nodes.start(),
+        ..plan.clone()
+    };
+    for line in runtime.block_on((workload.run)(&plan))? {
         println!("{}", serde_json::to_string(&line)?);
     }
     // Whatever still runs is cut off: the process ends here.
@@ -27,7 +31,7 @@ pub(crate) fn in_child_processes(workloads: &[Workload], plan: &Plan) -> Result<
     let mut runs: Vec<Vec<Vec<Line>>> = vec![Vec::new(); workloads.len()];
     for _ in 0..plan.runs {
         for (workload, runs) in workloads.iter().zip(&mut runs) {
-            runs.push(in_child_process(*workload, plan)?);
+            runs.push(in_child_process(workload, plan)?);
             if runs.len() == plan.runs as usize {
                 for line in medians(&std::mem::take(runs)) {
                     println!("{}", serde_json::to_string(&line)?);
@@ -38,7 +42,7 @@ pub(crate) fn in_child_processes(workloads: &[Workload], plan: &Plan) -> Result<
     Ok(())
 }
 
-fn in_child_process(workload: Workload, plan: &Plan) -> Result<Vec<Line>> {
+fn in_child_process(workload: &Workload, plan: &Plan) -> Result<Vec<Line>> {
     let mut command = Command::new(env::current_exe()?);
     command
         .args(["--child", workload.name])
@@ -51,8 +55,14 @@ fn in_child_process(workload: Workload, plan: &Plan) -> Result<Vec<Line>> {
     flag("--warm-up", plan.warm_up.as_secs_f64().to_string());
     flag("--concurrency", plan.concurrency.to_string());
     flag("--entities", plan.entities.to_string());
-    if let Some(count) = plan.count {
-        flag("--count", count.to_string());
+    flag("--nodes", workload.nodes.start().to_string());
+    flag("--shards", plan.shards.to_string());
+    flag("--lease-ttl", plan.lease_ttl.as_secs_f64().to_string());
+    let optional = [("--faults", plan.faults), ("--count", plan.count)];
+    for (name, value) in optional {
+        if let Some(value) = value {
+            flag(name, value.to_string());
+        }
     }
     if let Some(url) = &plan.database_url {
         flag("--database-url", postgres::with_schema(url));

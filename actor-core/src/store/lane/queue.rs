@@ -1,4 +1,7 @@
-//! What waits for a lane, and what the lane remembers between batches.
+//! What waits for the lanes, who may begin a batch, and what is remembered between batches.
+//!
+//! All lanes share one queue: whoever is free takes whatever waits, so that batches are as large as
+//! the load allows. What one transaction costs is mostly its own, whatever the number of its items.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -6,15 +9,23 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::sync::Notify;
 
 use super::item::{Item, Verdict, Write};
 use crate::{
+    clock::Clock,
     id::{Epoch, ShardId},
     store::{StoreError, StoreErrorKind},
 };
+
+/// A batch of so many items is worth a transaction of its own, whatever others are under way.
+const WORTH_ALONE: usize = 256;
+
+/// How long a smaller one waits for those under way: one that hangs must not hold the others up.
+const WAITS_FOR_OTHERS: Duration = Duration::from_millis(5);
 
 /// The part of an item that a transaction needs.
 #[derive(Debug)]
@@ -34,10 +45,12 @@ struct Queued {
     bytes: usize,
 }
 
-/// One lane's queue: bounded, shared between everybody who submits and the lane's task.
+/// The lanes' queue: bounded, shared between everybody who submits and the lanes' tasks.
 #[derive(Debug)]
 pub(super) struct Queue {
     items_max: usize,
+    /// Whether there is more than one lane, so that batches may be under way side by side.
+    shared: bool,
     /// How many items wait, to be read without the lock.
     depth: AtomicUsize,
     state: Mutex<State>,
@@ -47,7 +60,17 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
+    /// What may go into the next batch.
     items: VecDeque<Queued>,
+    /// What waits for the batch that its shard is in.
+    blocked: BTreeMap<ShardId, VecDeque<Queued>>,
+    /// The shards of the batches under way, if there may be several.
+    ///
+    /// Invariant: a shard is in one batch at a time, so its items are stored in order, and an
+    /// unclear end is settled before anything else happens there.
+    busy: BTreeSet<ShardId>,
+    /// How many items are under way.
+    running: usize,
     closed: bool,
     /// Activations of which an item was not committed, until somebody forgets them.
     failed: BTreeSet<u64>,
@@ -56,9 +79,11 @@ struct State {
 }
 
 impl Queue {
-    pub(super) fn new(items_max: usize) -> Self {
+    /// Makes the queue of so many lanes.
+    pub(super) fn new(items_max: usize, lanes: usize) -> Self {
         Self {
-            items_max,
+            items_max: items_max.saturating_mul(lanes),
+            shared: lanes > 1,
             depth: AtomicUsize::new(0),
             state: Mutex::default(),
             arrived: Notify::new(),
@@ -78,34 +103,63 @@ impl Queue {
             return done(Verdict::Failed(error));
         }
         let first = state.items.is_empty();
-        state.items.push_back(Queued { body, done, bytes });
-        self.depth.store(state.items.len(), Ordering::Relaxed);
+        state.add(Queued { body, done, bytes });
+        self.depth.store(state.depth(), Ordering::Relaxed);
+        // The first one wakes a lane in any case, to see that it does not wait for too long.
+        let wake = state.may_begin() || (first && !state.items.is_empty());
         drop(state);
-        if first {
+        if wake {
             self.arrived.notify_one();
         }
     }
 
-    /// Waits until there is an item or the queue is closed; false once it is closed and empty.
-    pub(super) async fn wait(&self) -> bool {
+    /// Waits until a batch may begin; says whether it must, because it has waited long enough.
+    /// `None` once the queue is closed and empty.
+    ///
+    /// A batch begins beside others only if it is as large as all of them together: with few
+    /// callers that answers at once, and with many it makes few transactions.
+    pub(super) async fn wait(&self, clock: Clock) -> Option<bool> {
         loop {
-            {
+            // Made before the look, so that a wake-up between look and wait is not lost.
+            let arrived = self.arrived.notified();
+            let idle = {
                 let state = self.lock();
-                if !state.items.is_empty() {
-                    return true;
+                if state.may_begin() {
+                    return Some(false);
                 }
-                if state.closed {
-                    return false;
+                if state.closed && state.items.is_empty() {
+                    return None;
                 }
+                state.items.is_empty()
+            };
+            if idle {
+                arrived.await;
+                continue;
             }
-            self.arrived.notified().await;
+            // Both arms only wait.
+            tokio::select! {
+                biased;
+                () = arrived => {}
+                () = clock.sleep(WAITS_FOR_OTHERS) => return Some(true),
+            }
         }
     }
 
-    /// Takes the oldest items, at least one if there is any, within the bounds.
-    pub(super) fn take(&self, items_max: usize, bytes_max: usize) -> (Vec<Body>, Vec<Done>) {
+    /// Takes the oldest items within the bounds, at least one if there is any; none if another lane
+    /// took them and the rest is not worth a batch, unless it `must`.
+    ///
+    /// [`Queue::finished`] must be called with what is returned.
+    pub(super) fn take(
+        &self,
+        must: bool,
+        items_max: usize,
+        bytes_max: usize,
+    ) -> (Vec<Body>, Vec<Done>) {
         let mut state = self.lock();
         let (mut bodies, mut dones, mut bytes) = (Vec::new(), Vec::new(), 0);
+        if !must && !state.may_begin() {
+            return (bodies, dones);
+        }
         while let Some(next) = state.items.front() {
             let full = bodies.len() >= items_max || bytes + next.bytes > bytes_max;
             if full && !bodies.is_empty() {
@@ -117,8 +171,37 @@ impl Queue {
                 dones.push(item.done);
             }
         }
-        self.depth.store(state.items.len(), Ordering::Relaxed);
+        state.running += bodies.len();
+        if self.shared {
+            state.busy.extend(bodies.iter().map(|body| body.shard));
+            for left in std::mem::take(&mut state.items) {
+                state.add(left);
+            }
+        }
+        self.depth.store(state.depth(), Ordering::Relaxed);
+        let more = state.may_begin();
+        drop(state);
+        if more {
+            self.arrived.notify_one();
+        }
         (bodies, dones)
+    }
+
+    /// A batch of so many items, of these shards, has all its verdicts.
+    pub(super) fn finished(&self, items: usize, shards: &BTreeSet<ShardId>) {
+        let mut state = self.lock();
+        state.running -= items;
+        for shard in shards {
+            state.busy.remove(shard);
+            if let Some(blocked) = state.blocked.remove(shard) {
+                state.items.extend(blocked);
+            }
+        }
+        let wake = state.may_begin();
+        drop(state);
+        if wake {
+            self.arrived.notify_one();
+        }
     }
 
     pub(super) fn depth(&self) -> usize {
@@ -132,7 +215,7 @@ impl Queue {
 
     pub(super) fn close(&self) {
         self.lock().closed = true;
-        self.arrived.notify_one();
+        self.arrived.notify_waiters();
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -189,6 +272,25 @@ impl Queue {
     }
 }
 
+impl State {
+    fn add(&mut self, item: Queued) {
+        let shard = item.body.shard;
+        if self.busy.contains(&shard) {
+            self.blocked.entry(shard).or_default().push_back(item);
+        } else {
+            self.items.push_back(item);
+        }
+    }
+
+    fn may_begin(&self) -> bool {
+        !self.items.is_empty() && self.items.len() >= self.running.min(WORTH_ALONE)
+    }
+
+    fn depth(&self) -> usize {
+        self.items.len() + self.blocked.values().map(VecDeque::len).sum::<usize>()
+    }
+}
+
 fn split(item: Item) -> (Body, Done) {
     let body = Body {
         shard: item.shard,
@@ -205,7 +307,7 @@ fn refusal(state: &State, items_max: usize) -> Option<StoreError> {
         let message = "the node has stopped storing";
         return Some(StoreError::new(StoreErrorKind::Unavailable, message));
     }
-    if state.items.len() >= items_max {
+    if state.depth() >= items_max {
         let message = format_args!("{items_max} commits wait already");
         return Some(StoreError::new(StoreErrorKind::Overloaded, message));
     }
@@ -216,6 +318,8 @@ impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("State")
             .field("items", &self.items.len())
+            .field("blocked", &self.blocked.len())
+            .field("running", &self.running)
             .field("closed", &self.closed)
             .field("failed", &self.failed)
             .field("unsettled", &self.unsettled)
@@ -252,7 +356,7 @@ mod tests {
 
     #[test]
     fn above_the_bound_an_item_is_told_at_once_and_its_activation_has_failed() {
-        let (queue, told) = (Queue::new(2), Arc::default());
+        let (queue, told) = (Queue::new(2, 1), Arc::default());
         for activation in [7, 8, 9] {
             queue.push(item(activation, 1, &told));
         }
@@ -265,15 +369,60 @@ mod tests {
 
     #[test]
     fn a_batch_is_bounded_in_items_and_in_bytes_but_never_empty() {
-        let (queue, told) = (Queue::new(99), Arc::default());
+        let (queue, told) = (Queue::new(99, 1), Arc::default());
         for bytes in [50, 5, 5, 5, 5] {
             queue.push(item(1, bytes, &told));
         }
 
-        assert_eq!(queue.take(9, 10).0.len(), 1);
-        assert_eq!(queue.take(9, 10).0.len(), 2);
-        assert_eq!(queue.take(1, 10).0.len(), 1);
-        assert_eq!(queue.take(9, 10).0.len(), 1);
-        assert_eq!(queue.take(9, 10).0.len(), 0);
+        assert_eq!(queue.take(true, 9, 10).0.len(), 1);
+        assert_eq!(queue.take(true, 9, 10).0.len(), 2);
+        assert_eq!(queue.take(true, 1, 10).0.len(), 1);
+        assert_eq!(queue.take(true, 9, 10).0.len(), 1);
+        assert_eq!(queue.take(true, 9, 10).0.len(), 0);
+    }
+
+    fn of_shard(shard: u32, told: &Arc<AtomicUsize>) -> Item {
+        Item {
+            shard: ShardId(shard),
+            ..item(u64::from(shard), 1, told)
+        }
+    }
+
+    fn shards(bodies: &[Body]) -> BTreeSet<ShardId> {
+        bodies.iter().map(|body| body.shard).collect()
+    }
+
+    #[test]
+    fn a_batch_begins_beside_others_only_if_it_is_as_large() {
+        let (queue, told) = (Queue::new(99, 4), Arc::default());
+        (0..3).for_each(|shard| queue.push(of_shard(shard, &told)));
+        let (first, _) = queue.take(false, 9, 99);
+        (3..5).for_each(|shard| queue.push(of_shard(shard, &told)));
+
+        assert_eq!(queue.take(false, 9, 99).0.len(), 0, "two beside three");
+        queue.push(of_shard(5, &told));
+        let (second, _) = queue.take(false, 9, 99);
+        assert_eq!((first.len(), second.len()), (3, 3));
+        queue.push(of_shard(6, &told));
+        assert_eq!(queue.take(false, 9, 99).0.len(), 0, "one beside six");
+        assert_eq!(queue.take(true, 9, 99).0.len(), 1, "it has waited");
+    }
+
+    #[test]
+    fn a_shard_is_in_one_batch_at_a_time() {
+        let (queue, told) = (Queue::new(99, 4), Arc::default());
+        for shard in [1, 1, 2] {
+            queue.push(of_shard(shard, &told));
+        }
+        let (first, _) = queue.take(true, 1, 99);
+        queue.push(of_shard(1, &told));
+
+        let (second, _) = queue.take(true, 9, 99);
+
+        assert_eq!(shards(&second), [ShardId(2)].into());
+        assert_eq!(queue.take(true, 9, 99).0.len(), 0);
+        assert_eq!(queue.depth(), 2);
+        queue.finished(first.len(), &shards(&first));
+        assert_eq!(queue.take(true, 9, 99).0.len(), 2);
     }
 }

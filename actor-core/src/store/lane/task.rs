@@ -27,11 +27,16 @@ impl Lane {
 
     /// Commits batches until the queue is closed and empty.
     pub(super) async fn run(self) {
-        while self.queue.wait().await {
+        while let Some(must) = self.queue.wait(self.config.clock).await {
             self.gather().await;
             let (items, bytes) = (self.config.batch_items_max, self.config.batch_bytes_max);
-            let (bodies, dones) = self.queue.take(items, bytes);
+            let (bodies, dones) = self.queue.take(must, items, bytes);
+            if bodies.is_empty() {
+                continue; // Another lane was faster.
+            }
+            let (count, shards) = (bodies.len(), bodies.iter().map(|body| body.shard).collect());
             Round::new(&self, bodies, dones).run().await;
+            self.queue.finished(count, &shards);
         }
     }
 

@@ -19,7 +19,7 @@ const STEPS: u64 = 5;
 /// A run without steps.
 #[derive(Debug, Workflow, Serialize, Deserialize)]
 #[workflow(output = u64)]
-struct Noop {
+pub(crate) struct Noop {
     number: u64,
 }
 
@@ -32,7 +32,7 @@ impl Run for Noop {
 /// A run of [`STEPS`] steps that do nothing but return.
 #[derive(Debug, Workflow, Serialize, Deserialize)]
 #[workflow(output = u64)]
-struct FiveSteps {
+pub(crate) struct FiveSteps {
     number: u64,
 }
 
