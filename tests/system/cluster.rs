@@ -4,8 +4,12 @@
 //! is answered. What the clients were told is what must be true.
 
 mod dashboard;
+mod database;
+mod frozen;
+mod links;
 mod load;
 mod nodes;
+mod records;
 
 use actor_tests::{Context, Deadline, Metrics, Result, Seed};
 
@@ -36,7 +40,6 @@ async fn check(cluster: &mut Cluster, load: &Load) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_node_serves_every_entity_whoever_owns_it() -> Result<()> {
     let mut cluster = Cluster::start(3).await?;
-    cluster.is_balanced().await?;
 
     let load = Load::start(&cluster, Seed::from_env("--test system cluster")?);
     load.answered(300).await?;
@@ -51,7 +54,6 @@ async fn every_node_serves_every_entity_whoever_owns_it() -> Result<()> {
 async fn killed_nodes_lose_nothing_and_count_nothing_twice() -> Result<()> {
     let seed = Seed::from_env("--test system cluster")?;
     let mut cluster = Cluster::start(3).await?;
-    cluster.is_balanced().await?;
     let load = Load::start(&cluster, seed);
     let mut rng = seed.rng(99);
 
@@ -81,7 +83,6 @@ async fn killed_nodes_lose_nothing_and_count_nothing_twice() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_stopped_hands_over_and_nobody_notices() -> Result<()> {
     let mut cluster = Cluster::start(3).await?;
-    cluster.is_balanced().await?;
     // Its own listener goes away with it: the load stays with the other two.
     let load = Load::start_at(&cluster, Seed::from_env("--test system cluster")?, &[0, 1]);
     load.answered(200).await?;
@@ -100,7 +101,6 @@ async fn a_node_that_is_stopped_hands_over_and_nobody_notices() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_nodes_late_writes_are_refused() -> Result<()> {
     let mut cluster = Cluster::start(3).await?;
-    cluster.is_balanced().await?;
     // Who asks the frozen one waits for as long as it is frozen: the load stays with the others.
     let load = Load::start_at(&cluster, Seed::from_env("--test system cluster")?, &[0, 2]);
     load.answered(200).await?;
