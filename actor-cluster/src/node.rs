@@ -33,6 +33,7 @@ use actor_core::{
     store::{
         Store,
         lock::FileLock,
+        migrate::Migration,
         nodes::{leave, set_draining},
         ownership::release,
     },
@@ -117,6 +118,7 @@ impl Node {
             settings: Settings::default(),
             registry: Registry::default(),
             resources: Resources::default(),
+            migrations: &[],
             residents_max: None,
             resident_bytes_max: None,
             environment: Environment::default(),
@@ -333,6 +335,14 @@ impl NodeBuilder {
     /// Hosts a kind, or a tuple of kinds.
     pub fn host<C: Component>(mut self) -> Self {
         C::install(&mut self.parts.registry);
+        self
+    }
+
+    /// Brings tables of the program's own up to date before the node serves, each migration once,
+    /// whichever node starts first. One that the database has must not be taken out or changed.
+    /// Default: none.
+    pub fn migrations(mut self, own: &'static [Migration]) -> Self {
+        self.parts.migrations = own;
         self
     }
 

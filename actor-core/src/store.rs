@@ -19,6 +19,7 @@ pub mod lock;
 pub mod meta;
 pub mod migrate;
 
+pub mod declined;
 pub mod nodes;
 pub mod ownership;
 pub mod suspicions;

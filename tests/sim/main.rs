@@ -11,4 +11,5 @@ mod fences;
 mod handoff;
 mod messages;
 mod poison;
+mod releases;
 mod timers;

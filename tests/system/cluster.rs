@@ -10,6 +10,8 @@ mod links;
 mod load;
 mod nodes;
 mod records;
+mod sagas;
+mod upgrade;
 
 use actor_tests::{Context, Deadline, Metrics, Result, Seed};
 

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use actor_tests::{Context, Deadline, Failure, Http, Result, Seed, Stopwatch};
+use actor_tests::{Context, Deadline, Failure, Http, Request, Result, Seed, Stopwatch};
 use serde_json::{Value, json};
 use tokio::{
     sync::{Notify, watch},
@@ -26,6 +26,21 @@ pub(crate) const SKUS: [&str; 8] = ["tea", "jam", "oats", "rice", "salt", "soap"
 const CLIENTS: u64 = 24;
 /// How long a change may be repeated.
 const PATIENCE_SECONDS: u64 = 60;
+
+/// What clients ask for.
+#[derive(Clone, Copy)]
+pub(crate) struct Deed {
+    /// The request that adds a quantity to a thing.
+    pub(crate) request: fn(&str, i64) -> Request,
+    /// Reads how much of it there is out of the answer.
+    pub(crate) level: fn(&Value) -> Option<i64>,
+}
+
+/// Restocks the shop.
+const RESTOCK: Deed = Deed {
+    request: |sku, quantity| call("stock", sku, "restock", &json!({ "quantity": quantity })),
+    level: Value::as_i64,
+};
 
 /// One acknowledged change of a stock, as its client saw it.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +58,8 @@ struct Books {
     answers: AtomicU64,
     answered: Notify,
     open: AtomicU64,
+    /// Open requests by node.
+    at: Vec<AtomicU64>,
     repeated: AtomicU64,
     ends: AtomicBool,
 }
@@ -61,18 +78,25 @@ impl Load {
 
     /// Starts clients that only use these nodes.
     pub(crate) fn start_at(cluster: &Cluster, seed: Seed, nodes: &[usize]) -> Self {
+        Self::of(RESTOCK, cluster, seed, nodes)
+    }
+
+    /// Starts clients that do something else than restocking.
+    pub(crate) fn of(deed: Deed, cluster: &Cluster, seed: Seed, nodes: &[usize]) -> Self {
         let books = Arc::new(Books {
             clock: Stopwatch::start(),
             history: Mutex::default(),
             answers: AtomicU64::new(0),
             answered: Notify::new(),
             open: AtomicU64::new(0),
+            at: (0..cluster.len()).map(|_| AtomicU64::new(0)).collect(),
             repeated: AtomicU64::new(0),
             ends: AtomicBool::new(false),
         });
         let mut clients = JoinSet::new();
         for number in 0..CLIENTS {
             let client = Client {
+                deed,
                 number,
                 rng: seed.rng(number),
                 books: books.clone(),
@@ -101,6 +125,15 @@ impl Load {
             }
         });
         waiting.await
+    }
+
+    /// Waits until a node that is hidden has answered all that it was asked.
+    pub(crate) async fn left(&self, node: usize) -> Result<()> {
+        let by = Deadline::seconds(PATIENCE_SECONDS);
+        by.poll("open requests", async || {
+            (self.books.at[node].load(Ordering::SeqCst) == 0).then_some(())
+        })
+        .await
     }
 
     /// Returns how many requests are open.
@@ -157,6 +190,7 @@ impl Books {
 }
 
 struct Client {
+    deed: Deed,
     number: u64,
     rng: fastrand::Rng,
     books: Arc<Books>,
@@ -177,7 +211,7 @@ impl Client {
                 began,
                 ended: self.books.clock.elapsed(),
                 quantity,
-                level: level.as_i64().context(format!("a level, not {level}"))?,
+                level: (self.deed.level)(&level).context(format!("a level, not {level}"))?,
             };
             self.books.history().entry(sku).or_default().push(change);
             self.books.answers.fetch_add(1, Ordering::SeqCst);
@@ -189,16 +223,17 @@ impl Client {
     async fn restock(&mut self, sku: &str, quantity: i64, change: u64) -> Result<Value> {
         let by = Deadline::seconds(PATIENCE_SECONDS);
         let key = format!("{}-{change}", self.number);
-        let request = call("stock", sku, "restock", &json!({ "quantity": quantity })).key(&key);
+        let request = (self.deed.request)(sku, quantity).key(&key);
         let mut last = String::new();
         while !by.is_past() {
-            let Some(mut http) = self.any_node() else {
+            let Some((node, mut http)) = self.any_node() else {
                 let _ = by.limit("a node", self.addresses.changed()).await?;
                 continue;
             };
             self.books.open.fetch_add(1, Ordering::SeqCst);
             let answer = http.send(&request, Deadline::seconds(ANSWER_SECONDS)).await;
             self.books.open.fetch_sub(1, Ordering::SeqCst);
+            self.books.at[node].fetch_sub(1, Ordering::SeqCst);
             last = match answer {
                 Ok(answer) if answer.status == 200 => return answer.json(),
                 Ok(answer) if matches!(answer.status, 409 | 422 | 400 | 404 | 500) => {
@@ -214,15 +249,17 @@ impl Client {
         Err(Failure::new(format!("{key} was not answered: {last}")))
     }
 
-    /// Returns the way to one of the nodes that run.
-    fn any_node(&mut self) -> Option<Http> {
+    /// Returns one of the nodes that run, and the way to it; a request to it counts as open.
+    fn any_node(&mut self) -> Option<(usize, Http)> {
         let addresses = self.addresses.borrow_and_update();
         let there: Vec<_> = self
             .nodes
             .iter()
-            .filter_map(|node| addresses[*node])
+            .filter_map(|node| Some((*node, addresses[*node]?)))
             .collect();
-        let at = there.get(self.rng.usize(..there.len().max(1)))?;
-        Some(Http::to(*at))
+        let (node, at) = *there.get(self.rng.usize(..there.len().max(1)))?;
+        // Under the borrow: who hides a node sees the request, or the client does not see the node.
+        self.books.at[node].fetch_add(1, Ordering::SeqCst);
+        Some((node, Http::to(at)))
     }
 }

@@ -179,6 +179,11 @@ impl Cluster {
         self.nodes[node].running.as_mut().expect("the node runs")
     }
 
+    /// Sends clients to the other nodes, as a load balancer does before a node ends.
+    pub(crate) fn hide(&self, node: usize) {
+        self.is_at(node, None);
+    }
+
     fn is_at(&self, node: usize, address: Option<SocketAddr>) {
         self.addresses.send_modify(|all| all[node] = address);
     }
