@@ -9,17 +9,19 @@ mod frozen;
 mod links;
 mod load;
 mod nodes;
+mod old_rows;
 mod records;
 mod sagas;
 mod upgrade;
 
 use actor_tests::{Context, Deadline, Metrics, Result, Seed};
+use serde_json::json;
 
 use self::{
     load::{Load, SKUS},
     nodes::Cluster,
 };
-use crate::shop::level;
+use crate::shop::{call, level, succeed};
 
 /// Rounds of killing one node after another.
 const KILLS: usize = 6;
@@ -52,10 +54,14 @@ async fn every_node_serves_every_entity_whoever_owns_it() -> Result<()> {
     cluster.stop().await
 }
 
+// SHD-9, MSG-17, MSG-19: a call in flight is answered once by the next owner, and one that was
+// answered is answered alike by whoever is asked again.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_nodes_lose_nothing_and_count_nothing_twice() -> Result<()> {
     let seed = Seed::from_env("--test system cluster")?;
     let mut cluster = Cluster::start(3).await?;
+    let once = call("stock", "string", "restock", &json!({ "quantity": 5 })).key("once");
+    assert_eq!(succeed(cluster.http(0), &once).await?, 5);
     let load = Load::start(&cluster, seed);
     let mut rng = seed.rng(99);
 
@@ -72,6 +78,11 @@ async fn killed_nodes_lose_nothing_and_count_nothing_twice() -> Result<()> {
     let repeated = load.finish().await?;
     check(&mut cluster, &load).await?;
 
+    for node in 0..3 {
+        assert_eq!(succeed(cluster.http(node), &once).await?, 5, "asked again");
+        assert_eq!(level(cluster.http(node), "string").await?, 5);
+    }
+
     gaps.sort_unstable();
     println!("{KILLS} kills with {cut} requests open, {repeated} attempts repeated");
     println!("until every entity answered again: {gaps:.0?}");
@@ -82,6 +93,7 @@ async fn killed_nodes_lose_nothing_and_count_nothing_twice() -> Result<()> {
     cluster.stop().await
 }
 
+// SHD-9
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_stopped_hands_over_and_nobody_notices() -> Result<()> {
     let mut cluster = Cluster::start(3).await?;

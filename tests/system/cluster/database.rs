@@ -73,9 +73,9 @@ async fn silence(cluster: &mut Cluster, load: &Load, node: usize, of: &[u8]) -> 
     load.answered(100).await
 }
 
-// SHD-1, 4 to 8; RST-4 to 7: broken connections are replaced and cost nothing; a lease that cannot
-// be renewed, and a database that is not there for one node, cost that node its life, while the
-// others take over and go on.
+// SHD-1, SHD-4, SHD-5, SHD-6, SHD-7, SHD-8, RST-4, RST-5, RST-6, RST-7: broken connections are
+// replaced and cost nothing; a lease that cannot be renewed, and a database that is not there for
+// one node, cost that node its life, while the others take over and go on.
 #[tokio::test(flavor = "multi_thread")]
 async fn trouble_with_the_database_costs_at_most_the_node_that_has_it() -> Result<()> {
     let mut cluster = Cluster::start_as(Plan::proxied()).await?;

@@ -45,11 +45,13 @@ impl Records {
 
     /// Returns the store, opened when first needed.
     pub(crate) async fn store(&self) -> Result<&Store> {
-        let open = || async {
-            let config = StoreConfig::new(self.url.as_str());
-            Store::open(config, Arc::new(TaskExecutor)).await
-        };
-        Ok(self.store.get_or_try_init(open).await?)
+        self.store.get_or_try_init(|| self.another()).await
+    }
+
+    /// Returns another store, with connections of its own.
+    pub(crate) async fn another(&self) -> Result<Store> {
+        let config = StoreConfig::new(self.url.as_str());
+        Ok(Store::open(config, Arc::new(TaskExecutor)).await?)
     }
 
     /// Begins to write changes of the shard map down; there must be one.
