@@ -1,5 +1,5 @@
-//! The second release: amounts may carry a note, accounts count those, and somebody gets a badge for
-//! each.
+//! The second release: amounts may carry a note, accounts count those, and somebody gets a badge
+//! for each.
 
 use std::time::Duration;
 

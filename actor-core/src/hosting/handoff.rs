@@ -35,7 +35,8 @@ impl Hosting {
         }
     }
 
-    /// Waits until a shard is found that this program is too old for; returns all that were, sorted.
+    /// Waits until a shard is found that this program is too old for; returns all that were,
+    /// sorted.
     ///
     /// # Cancel safety
     /// A future that is dropped forgets that there was news, not the news.

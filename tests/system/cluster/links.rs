@@ -78,7 +78,8 @@ async fn linked(cluster: &mut Cluster, node: usize) -> Result<()> {
     )))
 }
 
-// TRN-1, TRN-6: what was under way is sent again under its identity; nobody notices, nobody is deposed.
+// TRN-1, TRN-6: what was under way is sent again under its identity; nobody notices, and nobody is
+// deposed.
 #[tokio::test(flavor = "multi_thread")]
 async fn nonsense_and_truncated_frames_cost_one_connection_each() -> Result<()> {
     let mut cluster = Cluster::start_as(Plan::proxied()).await?;

@@ -16,8 +16,8 @@ const SUSPENDS: &[u8] = b"suspended";
 const STEPS: Sql = Sql::same("SELECT COUNT(*) FROM journal WHERE run = 'p-1'");
 const SUSPENDED: Sql = Sql::same("SELECT COUNT(*) FROM runs WHERE state = 'suspended'");
 
-// Field: killed between "step done" and "suspended persisted". The next life, on any node, finds the
-// step in the journal and sleeps; the step's effect is there once.
+// Field: killed between "step done" and "suspended persisted". The next life, on any node, finds
+// the step in the journal and sleeps; the step's effect is there once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_dies_before_a_run_is_suspended_is_followed_by_one_that_sleeps() -> Result<()> {
     let plan = Plan {
