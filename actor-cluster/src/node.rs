@@ -34,6 +34,7 @@ use actor_core::{
         Store,
         lock::FileLock,
         machines,
+        migrate::Migration,
         nodes::{leave, set_draining},
         ownership::release,
     },
@@ -125,6 +126,7 @@ impl Node {
             settings: Settings::default(),
             registry: Registry::default(),
             resources: Resources::default(),
+            migrations: &[],
             residents_max: None,
             resident_bytes_max: None,
             roster: Roster::default(),
@@ -369,6 +371,14 @@ impl NodeBuilder {
         R: Future<Output = actor_core::Result<()>> + Send + 'static,
     {
         self.parts.roster.add(name, body);
+        self
+    }
+
+    /// Brings tables of the program's own up to date before the node serves, each migration once,
+    /// whichever node starts first. One that the database has must not be taken out or changed.
+    /// Default: none.
+    pub fn migrations(mut self, own: &'static [Migration]) -> Self {
+        self.parts.migrations = own;
         self
     }
 

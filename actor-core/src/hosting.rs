@@ -169,6 +169,7 @@ pub struct Hosting {
     sooner: tokio::sync::Notify,
     /// By shard: rows up to this one were found after an unclean end of their former owner.
     suspects: Box<[AtomicI64]>,
+    declined: handoff::Declined,
     tasks: Mutex<tokio::task::JoinSet<()>>,
     router: Option<Arc<dyn Router>>,
     probe: Option<Arc<dyn Probe>>,

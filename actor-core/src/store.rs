@@ -20,6 +20,7 @@ pub mod machines;
 pub mod meta;
 pub mod migrate;
 
+pub mod declined;
 pub mod nodes;
 pub mod ownership;
 pub mod suspicions;

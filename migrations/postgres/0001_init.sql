@@ -58,6 +58,14 @@ CREATE TABLE distrust (
     until   bigint NOT NULL
 );
 
+-- Shards that a life of a node cannot serve: a newer program wrote something in them.
+CREATE TABLE declined (
+    shard       bigint NOT NULL,
+    node        text COLLATE "C" NOT NULL,
+    incarnation bigint NOT NULL,
+    PRIMARY KEY (shard, node)
+);
+
 -- One row a durable entity. `version` counts its writes, `base` is the version the last write was
 -- made from, `shape` the version of the kind's state type. Room on the page, since states are replaced.
 CREATE TABLE entities (

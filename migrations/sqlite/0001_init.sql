@@ -55,6 +55,14 @@ CREATE TABLE distrust (
     until   INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+-- Shards that a life of a node cannot serve: a newer program wrote something in them.
+CREATE TABLE declined (
+    shard       INTEGER NOT NULL,
+    node        TEXT    NOT NULL,
+    incarnation INTEGER NOT NULL,
+    PRIMARY KEY (shard, node)
+) WITHOUT ROWID;
+
 -- One row a durable entity. `version` counts its writes, `base` is the version the last write was
 -- made from, `shape` the version of the kind's state type.
 CREATE TABLE entities (

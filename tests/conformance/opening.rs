@@ -1,6 +1,10 @@
 //! Migrating, failing, panicking, closing.
 
-use actor_core::store::{Sql, StoreErrorKind, meta, migrate, topics};
+use actor_core::store::{
+    Sql, StoreErrorKind, meta,
+    migrate::{self, Migration},
+    topics,
+};
 use actor_tests::{Result, bed::Bed};
 
 use crate::{
@@ -38,8 +42,8 @@ async fn an_edited_migration_is_refused() -> Result<()> {
 #[tokio::test]
 async fn a_database_of_a_newer_program_is_refused() -> Result<()> {
     const ADD: Sql = Sql::same(
-        "INSERT INTO migrations (version, name, checksum, applied_at)
-         VALUES (9000, '9000_future', '', 0)",
+        "INSERT INTO migrations (version, name, checksum, applied_at, oldest)
+         VALUES (9000, '9000_future', '', 0, 2)",
     );
     for_each_backend(async |backend| {
         let bed = Bed::new(backend).await?;
@@ -49,6 +53,46 @@ async fn a_database_of_a_newer_program_is_refused() -> Result<()> {
 
         assert_eq!(error.kind(), StoreErrorKind::Incompatible);
         assert!(error.to_string().contains("9000_future"), "{error}");
+        Ok(())
+    })
+    .await
+}
+
+const BADGES: &[Migration] = &[
+    Migration {
+        name: "0001_badges",
+        sqlite: "CREATE TABLE badges (holder TEXT)",
+        postgres: "CREATE TABLE badges (holder text)",
+        oldest: 0,
+    },
+    Migration {
+        name: "0002_holders",
+        sqlite: "ALTER TABLE badges RENAME COLUMN holder TO owner",
+        postgres: "ALTER TABLE badges RENAME COLUMN holder TO owner",
+        oldest: 2,
+    },
+];
+
+#[tokio::test]
+async fn a_programs_own_migrations_say_which_programs_go_on() -> Result<()> {
+    for_each_backend(async |backend| {
+        let bed = Bed::new(backend).await?;
+        let store = &bed.store;
+
+        assert_eq!(
+            migrate::run_with(store, &BADGES[..1]).await?,
+            ["0001_badges"]
+        );
+        assert!(migrate::run_with(store, &BADGES[..1]).await?.is_empty());
+        // A program of before: it may go on.
+        assert!(migrate::run(store).await?.is_empty());
+        assert_eq!(migrate::run_with(store, BADGES).await?, ["0002_holders"]);
+
+        for older in [&BADGES[..0], &BADGES[..1]] {
+            let error = migrate::run_with(store, older).await.expect_err("too old");
+            assert_eq!(error.kind(), StoreErrorKind::Incompatible);
+            assert!(error.to_string().contains("0002_holders"), "{error}");
+        }
         Ok(())
     })
     .await

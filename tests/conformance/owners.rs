@@ -70,6 +70,7 @@ async fn lease(bed: &Bed, node: &str) -> Result<(Duration, NodeState), StoreErro
     Ok((row.lease_left, row.state))
 }
 
+// RST-1
 #[tokio::test]
 async fn each_life_of_a_node_has_its_own_incarnation() -> Result<()> {
     for_each_backend(async |backend| {
@@ -113,6 +114,7 @@ async fn the_shards_of_a_live_node_are_not_taken() -> Result<()> {
     .await
 }
 
+// RST-2
 #[tokio::test]
 async fn the_shards_of_a_dead_node_are_taken_once_under_new_epochs() -> Result<()> {
     for_each_backend(async |backend| {

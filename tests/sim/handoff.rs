@@ -103,6 +103,7 @@ async fn a_node_that_leaves_lets_its_handlers_end_and_hands_everything_over(sim:
     );
 }
 
+// SHD-2
 /// A handler that does not end must not hold its shard for ever.
 #[sim::test(nodes = 2, host(Till), seeds = 4)]
 async fn a_handler_that_does_not_end_is_cut_off_and_its_call_goes_on_elsewhere(sim: Sim) {

@@ -14,4 +14,5 @@ mod messages;
 mod network;
 mod once;
 mod poison;
+mod releases;
 mod timers;

@@ -60,6 +60,16 @@ impl Program {
             .setting("RUST_BACKTRACE", "1"))
     }
 
+    /// Returns the program in two releases, at its first, with the settings of a shop.
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub fn teller(folder: &Path) -> Result<Self> {
+        let shop = Self::shop(folder)?;
+        let binary = built("teller")?;
+        Ok(Self { binary, ..shop })
+    }
+
     /// Sets an environment variable.
     #[must_use]
     pub fn setting(mut self, name: &str, value: impl Into<String>) -> Self {

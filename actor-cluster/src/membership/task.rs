@@ -10,7 +10,7 @@ use actor_core::{
     hosting::Hosting,
     id::{Incarnation, NodeId, ShardId},
     store::{
-        StoreError, StoreErrorKind, mailbox,
+        StoreError, StoreErrorKind, declined, mailbox,
         nodes::{self, NodeRow, NodeState},
         ownership::{self, ShardRow, Taken},
     },
@@ -47,6 +47,7 @@ pub(crate) struct Member {
 struct Map {
     nodes: Vec<NodeRow>,
     shards: Vec<ShardRow>,
+    declined: Vec<(ShardId, NodeId, Incarnation)>,
 }
 
 impl Member {
@@ -124,6 +125,7 @@ impl Member {
             tokio::select! {
                 biased;
                 () = self.called() => {}
+                shards = self.hosting.declined() => self.decline(shards).await,
                 () = Clock.sleep(pause) => {}
             }
             if *self.phase.borrow() != Phase::Ready {
@@ -142,7 +144,8 @@ impl Member {
         self.publish(&map, &live);
         let rows: Vec<_> = map.shards.iter().map(|row| row.owner.clone()).collect();
         let mut won = self.reconcile(&map.shards);
-        let mut moves = placement::moves(self.node(), &live, &rows);
+        let declined = map.declined_by(&live);
+        let mut moves = placement::moves(self.node(), &live, &rows, &declined);
         // What is free goes first: nobody serves it; what is given up is served until it goes.
         won |= self.take(moves.take).await?;
         if won {
@@ -151,6 +154,19 @@ impl Member {
         moves.give_up.truncate(self.terms.moves_max());
         let within = self.terms.handoff_within();
         self.give_up(moves.give_up, within).await
+    }
+
+    /// Tells everybody that this program is too old for shards; the next round gives them up to
+    /// whoever is not.
+    async fn decline(&self, shards: Vec<ShardId>) {
+        let (node, life) = (self.node().clone(), self.incarnation());
+        let told = self.hosting.store().write("decline shards", move |c| {
+            Box::pin(async move { declined::decline(c, &shards, &node, life).await })
+        });
+        if let Err(error) = told.await {
+            // It is found again when something there is asked for.
+            tracing::warn!(%error, "shards for newer programs could not be told");
+        }
     }
 
     /// Waits until a peer says that there are shards to take.
@@ -257,10 +273,10 @@ impl Member {
         let ttl = self.terms.ttl;
         let read = self.hosting.store().read("shard map", move |c| {
             Box::pin(async move {
-                let nodes = nodes::list(c, ttl).await?;
                 Ok(Map {
-                    nodes,
+                    nodes: nodes::list(c, ttl).await?,
                     shards: ownership::list(c).await?,
+                    declined: declined::list(c).await?,
                 })
             })
         });
@@ -278,6 +294,19 @@ impl Member {
 
     pub(super) fn incarnation(&self) -> Incarnation {
         self.hosting.shards().incarnation()
+    }
+}
+
+impl Map {
+    /// Returns what lives that are up declined.
+    fn declined_by(&self, live: &BTreeMap<NodeId, Incarnation>) -> placement::Declined {
+        let mut declined = placement::Declined::new();
+        for (shard, node, life) in &self.declined {
+            if live.get(node) == Some(life) {
+                declined.entry(*shard).or_default().insert(node.clone());
+            }
+        }
+        declined
     }
 }
 

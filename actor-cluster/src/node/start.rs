@@ -17,9 +17,10 @@ use actor_core::{
     router::{Probe, Router},
     shards::Shards,
     store::{
-        Dialect, Store, StoreConfig, StoreError, TaskExecutor,
+        Dialect, Store, StoreConfig, StoreError, TaskExecutor, declined,
         lock::{FileLock, LockError},
-        meta, migrate,
+        meta,
+        migrate::{self, Migration},
         nodes::{self, NodeRow, NodeState},
         ownership::{self, Taken},
         suspicions,
@@ -92,6 +93,7 @@ pub(super) struct Parts {
     pub(super) settings: Settings,
     pub(super) registry: Registry,
     pub(super) resources: Resources,
+    pub(super) migrations: &'static [Migration],
     pub(super) residents_max: Option<usize>,
     pub(super) resident_bytes_max: Option<usize>,
     pub(super) roster: Roster,
@@ -135,6 +137,7 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
         settings,
         registry,
         resources,
+        migrations,
         residents_max,
         resident_bytes_max,
         roster,
@@ -143,7 +146,7 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
     roster.check()?;
     let name = NodeId::new(&settings.node_name);
     let Opened { store, lock, ours } = open(&settings, environment.store, &name).await?;
-    migrate::run(&store).await?;
+    migrate::run_with(&store, migrations).await?;
     meta::agree(&store, settings.shards).await?;
     let life = environment.life.on(store.dialect());
     let alone = life == Life::Alone;
@@ -382,6 +385,7 @@ async fn register(
             let incarnation = nodes::register(c, &name, &address, ttl).await?;
             ownership::ensure(c, count).await?;
             suspicions::forget(c).await?;
+            declined::forget(c, &name).await?;
             let taken = if alone {
                 let all: Vec<_> = (0..count).map(ShardId).collect();
                 ownership::take(c, &all, &name, incarnation, ttl).await?

@@ -2,12 +2,15 @@
 //!
 //! Not here: moving them. Only the owner starts a move, and a takeover needs the lease to be over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use actor_core::id::{Incarnation, NodeId, ShardId};
 
 /// Which life of which node a shard's row names.
 pub type Owner = (NodeId, Incarnation);
+
+/// Which live nodes cannot serve a shard: a newer program wrote something in it.
+pub type Declined = BTreeMap<ShardId, BTreeSet<NodeId>>;
 
 /// How much more than its even share a node may be given, in percent.
 const LOAD_PERCENT_MAX: usize = 120;
@@ -26,6 +29,15 @@ pub struct Moves {
 /// Each shard goes to the node with the highest hash of both names that is not full yet, so a node
 /// that comes or goes moves few shards.
 pub fn assign(count: u32, live: &BTreeMap<NodeId, Incarnation>) -> Vec<NodeId> {
+    assign_but(count, live, &Declined::new())
+}
+
+/// Returns the same, but gives no shard to a node that declined it, unless all did.
+pub fn assign_but(
+    count: u32,
+    live: &BTreeMap<NodeId, Incarnation>,
+    declined: &Declined,
+) -> Vec<NodeId> {
     if live.is_empty() {
         return Vec::new();
     }
@@ -34,23 +46,32 @@ pub fn assign(count: u32, live: &BTreeMap<NodeId, Incarnation>) -> Vec<NodeId> {
     let mut load: BTreeMap<&NodeId, usize> = live.keys().map(|node| (node, 0)).collect();
     let mut owners = Vec::with_capacity(shards);
     for shard in 0..count {
-        let free = load.iter().filter(|(_, load)| **load < room);
-        let best = free
-            .max_by_key(|(node, _)| weight(ShardId(shard), node))
-            .map(|(node, _)| *node);
-        let best = best.expect("the room of all nodes together exceeds the shards");
+        let shard = ShardId(shard);
+        let cannot = declined.get(&shard);
+        // Whoever can serve it at all comes before whoever has room.
+        let rank = |node: &NodeId, load: usize| {
+            let can = cannot.is_none_or(|cannot| !cannot.contains(node));
+            (can, load < room, weight(shard, node))
+        };
+        let best = load.iter().max_by_key(|(node, load)| rank(node, **load));
+        let best = best.map(|(node, _)| *node).expect("there are nodes");
         *load.entry(best).or_default() += 1;
         owners.push(best.clone());
     }
     owners
 }
 
-/// Returns what node `me` should do, given the live nodes with their present lives, and the owner
-/// in each shard's row.
-pub fn moves(me: &NodeId, live: &BTreeMap<NodeId, Incarnation>, rows: &[Option<Owner>]) -> Moves {
+/// Returns what node `me` should do, given the live nodes with their present lives, the owner in
+/// each shard's row, and who cannot serve what.
+pub fn moves(
+    me: &NodeId,
+    live: &BTreeMap<NodeId, Incarnation>,
+    rows: &[Option<Owner>],
+    declined: &Declined,
+) -> Moves {
     let count = u32::try_from(rows.len()).expect("the number of shards is a u32");
     let mut moves = Moves::default();
-    let wanted = assign(count, live);
+    let wanted = assign_but(count, live, declined);
     for ((shard, row), wanted) in (0..count).map(ShardId).zip(rows).zip(&wanted) {
         let owner = row
             .as_ref()
@@ -146,14 +167,41 @@ mod tests {
                 take: wanted_by(&a),
                 give_up: vec![],
             };
-            assert_eq!(moves(&a, &live, &rows), expected);
+            assert_eq!(moves(&a, &live, &rows, &Declined::new()), expected);
         }
         let mine = all("a", 1);
         let expected = Moves {
             take: vec![],
             give_up: wanted_by(&b),
         };
-        assert_eq!(moves(&a, &live, &mine), expected);
-        assert_eq!(moves(&b, &live, &mine), Moves::default());
+        let nobody = Declined::new();
+        assert_eq!(moves(&a, &live, &mine, &nobody), expected);
+        assert_eq!(moves(&b, &live, &mine, &nobody), Moves::default());
+    }
+
+    #[test]
+    fn a_declined_shard_goes_to_a_node_that_can_serve_it_and_others_stay() {
+        let (a, b) = (NodeId::new("a"), NodeId::new("b"));
+        let live = nodes(&["a", "b"]);
+        let before = assign(16, &live);
+        let of_a: Vec<_> = (0..16)
+            .map(ShardId)
+            .filter(|shard| before[shard.0 as usize] == a)
+            .collect();
+        let by = |names: &[&NodeId]| -> BTreeSet<NodeId> {
+            names.iter().map(|node| (*node).clone()).collect()
+        };
+        let declined = Declined::from([(of_a[0], by(&[&a])), (of_a[1], by(&[&a, &b]))]);
+
+        let after = assign_but(16, &live, &declined);
+
+        let differ = (0..16).filter(|shard| before[*shard] != after[*shard]);
+        assert_eq!(differ.collect::<Vec<_>>(), [of_a[0].0 as usize]);
+        let mine: Vec<_> = before
+            .iter()
+            .map(|node| Some((node.clone(), Incarnation(1))))
+            .collect();
+        let moves = moves(&a, &live, &mine, &declined);
+        assert_eq!(moves.give_up, [of_a[0]]);
     }
 }

@@ -85,11 +85,16 @@ impl<K: Handlers> Activation<K> {
         if let Some(durable) = &K::DURABLE {
             let state = match &row {
                 None => Ok((K::create(), Unknown::default())),
-                Some(row) if row.shape > durable.version => Err(format!(
-                    "it has version {}, this program knows {}",
-                    row.shape, durable.version
-                )),
-                Some(row) => snapshot::load(durable, &row.state).map_err(|error| error.to_string()),
+                Some(row) if row.shape > durable.version => {
+                    return self.too_old(row.shape, durable.version);
+                }
+                Some(row) => match snapshot::load(durable, &row.state) {
+                    // What an older version had and this one does not was taken out on purpose.
+                    Ok((state, _)) if row.shape < durable.version => {
+                        Ok((state, Unknown::default()))
+                    }
+                    loaded => loaded.map_err(|error| error.to_string()),
+                },
             };
             match state {
                 Ok((state, unknown)) => {
@@ -129,6 +134,20 @@ impl<K: Handlers> Activation<K> {
     fn load_failed(&mut self, error: &StoreError) {
         tracing::warn!(entity = %self.slot.key, %error, "the entity could not be loaded");
         self.back_off();
+    }
+
+    /// A newer program wrote the state: its calls and rows wait for a node that can read it
+    /// (architecture D12).
+    fn too_old(&mut self, stored: u32, known: u32) {
+        self.hosting.decline(self.slot.shard);
+        let why = format!(
+            "the state of {} has version {stored}, this program knows {known}",
+            self.slot.key
+        );
+        for delivery in self.slot.close() {
+            // Rows stay where they are. Whoever made a call sends it on.
+            self.refuse(delivery, Refusal::Unavailable(why.as_str().into()));
+        }
     }
 
     /// The stored state cannot be read: its calls end, its rows are counted, nothing else suffers.

@@ -3,7 +3,12 @@
 //!
 //! Not here: which shards go, and the row that says who owns them; that is actor-cluster's.
 
-use tokio::sync::oneshot;
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
+
+use tokio::sync::{Notify, oneshot};
 
 use super::Hosting;
 use crate::{
@@ -11,7 +16,37 @@ use crate::{
     store::lane::{Item, Verdict},
 };
 
+/// Shards in which something is stored that this program is too old for.
+#[derive(Debug, Default)]
+pub(super) struct Declined {
+    shards: Mutex<BTreeSet<ShardId>>,
+    more: Notify,
+}
+
 impl Hosting {
+    /// Notes that a newer program wrote something in `shard`: another node should have it
+    /// (architecture D12).
+    pub(crate) fn decline(&self, shard: ShardId) {
+        let shards = self.declined.shards.lock();
+        let mut shards = shards.unwrap_or_else(PoisonError::into_inner);
+        if shards.insert(shard) {
+            tracing::warn!(%shard, "a newer program wrote here: another node should serve it");
+            self.declined.more.notify_one();
+        }
+    }
+
+    /// Waits until a shard is found that this program is too old for; returns all that were,
+    /// sorted.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped forgets that there was news, not the news.
+    pub async fn declined(&self) -> Vec<ShardId> {
+        self.declined.more.notified().await;
+        let shards = self.declined.shards.lock();
+        let shards = shards.unwrap_or_else(PoisonError::into_inner);
+        shards.iter().copied().collect()
+    }
+
     /// Begins to hand these shards over, sorted: new work in them is refused, so that its callers
     /// look for the next owner and wait until there is one; what was taken in goes on to its end.
     pub fn retire(&self, shards: &[ShardId]) {

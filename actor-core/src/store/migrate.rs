@@ -5,33 +5,71 @@
 //! behind a pooler).
 //!
 //! A migration is never edited after release: what was applied is compared with what is built in.
+//! Older programs go on running on a schema that a newer one changed, as long as the change says
+//! that they may: nodes are replaced one by one.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Connection, Dialect, Sql, Store, StoreError, StoreErrorKind, Value, open::Purpose};
 
-/// One migration, as built in.
+/// A change to the schema that a program brings for tables of its own.
+///
+/// It is made once, by whichever node starts first, in a transaction of its own, in the schema that
+/// the framework uses. It must leave alone what it did not make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Migration {
+    /// Begins with its number, counted from 1 without a gap: `0001_badges`. Never changed.
+    pub name: &'static str,
+    /// The statements for SQLite; never changed.
+    pub sqlite: &'static str,
+    /// The statements for PostgreSQL; never changed.
+    pub postgres: &'static str,
+    /// The number of the newest of its migrations that a program must have to run on the changed
+    /// schema; 0 if every earlier program may, as while nodes are replaced one by one.
+    pub oldest: u32,
+}
+
+/// One migration in the words of one dialect.
 #[derive(Clone, Copy, Debug)]
-struct Migration {
+struct Step {
     version: i64,
     /// The file's name, the same in both dialects.
     name: &'static str,
     text: &'static str,
+    /// The newest version a program must have to run on what this makes.
+    oldest: i64,
 }
 
-/// All migrations for SQLite, oldest first.
-const SQLITE: &[Migration] = &[Migration {
-    version: 1,
+/// Migrations of users are counted from here.
+const OWN: i64 = 1_000_000;
+
+/// All migrations of the framework, oldest first.
+const BUILT_IN: &[Migration] = &[Migration {
     name: "0001_init",
-    text: include_str!("../../../migrations/sqlite/0001_init.sql"),
+    sqlite: include_str!("../../../migrations/sqlite/0001_init.sql"),
+    postgres: include_str!("../../../migrations/postgres/0001_init.sql"),
+    oldest: 1,
 }];
 
-/// All migrations for Postgres: the same names.
-const POSTGRES: &[Migration] = &[Migration {
-    version: 1,
-    name: "0001_init",
-    text: include_str!("../../../migrations/postgres/0001_init.sql"),
-}];
+/// Numbers migrations after `base`.
+fn steps(
+    migrations: &'static [Migration],
+    base: i64,
+    dialect: Dialect,
+) -> impl Iterator<Item = Step> {
+    migrations
+        .iter()
+        .zip(1..)
+        .map(move |(migration, number)| Step {
+            version: base + number,
+            name: migration.name,
+            text: match dialect {
+                Dialect::Sqlite => migration.sqlite,
+                Dialect::Postgres => migration.postgres,
+            },
+            oldest: base + i64::from(migration.oldest),
+        })
+}
 
 /// How often the making of the first tables is repeated: of several nodes that start at once, all
 /// but one may meet an error there, in spite of `IF NOT EXISTS`.
@@ -42,15 +80,16 @@ const FIRST_TRIES: u32 = 10;
 struct Applied {
     name: String,
     checksum: String,
+    oldest: i64,
 }
 
 const CREATE: Sql = Sql {
     sqlite: "CREATE TABLE IF NOT EXISTS migrations (
                version INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL,
-               checksum TEXT NOT NULL, applied_at INTEGER NOT NULL)",
+               checksum TEXT NOT NULL, applied_at INTEGER NOT NULL, oldest INTEGER NOT NULL)",
     postgres: "CREATE TABLE IF NOT EXISTS migrations (
                  version BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL,
-                 checksum TEXT NOT NULL, applied_at BIGINT NOT NULL)",
+                 checksum TEXT NOT NULL, applied_at BIGINT NOT NULL, oldest BIGINT NOT NULL)",
 };
 
 /// The table with the lock row, which exists before the first migration.
@@ -68,37 +107,73 @@ const ADD_LOCK: Sql = Sql::same(
 
 const LOCK: Sql = Sql::same("SELECT 1 FROM cluster_meta WHERE key = 'lock' FOR UPDATE");
 
-const APPLIED: Sql = Sql::same("SELECT version, name, checksum FROM migrations ORDER BY version");
+const APPLIED: Sql =
+    Sql::same("SELECT version, name, checksum, oldest FROM migrations ORDER BY version");
 
 const RECORD: Sql = Sql {
-    sqlite: "INSERT INTO migrations (version, name, checksum, applied_at) VALUES ($1, $2, $3, $4)",
-    postgres: "INSERT INTO migrations (version, name, checksum, applied_at)
-               VALUES ($1, $2, $3, actor_now() + $4)",
+    sqlite: "INSERT INTO migrations (version, name, checksum, applied_at, oldest)
+             VALUES ($1, $2, $3, $4, $5)",
+    postgres: "INSERT INTO migrations (version, name, checksum, applied_at, oldest)
+               VALUES ($1, $2, $3, actor_now() + $4, $5)",
 };
 
-/// Applies the migrations the database does not have yet; returns their names.
+/// Applies the framework's migrations that the database does not have yet; returns their names.
 ///
 /// # Errors
-/// [`StoreErrorKind::Incompatible`] when an applied migration differs from the one built in, or
-/// when the database has one this program does not know; what the statements returned otherwise.
+/// As [`run_with`].
 pub async fn run(store: &Store) -> Result<Vec<&'static str>, StoreError> {
-    let known = match store.dialect() {
-        Dialect::Sqlite => SQLITE,
-        Dialect::Postgres => {
-            make_lock(store).await?;
-            POSTGRES
-        }
-    };
+    run_with(store, &[]).await
+}
+
+/// Applies the framework's migrations and then a program's `own`, those that the database does not
+/// have yet; returns their names.
+///
+/// # Errors
+/// [`StoreErrorKind::Incompatible`] when an applied migration differs from the one built in, when
+/// the database has one that this program does not know and that says it must, or when `own` is not
+/// numbered from 1 without a gap; what the statements returned otherwise.
+pub async fn run_with(
+    store: &Store,
+    own: &'static [Migration],
+) -> Result<Vec<&'static str>, StoreError> {
+    if let Some(migration) = misnumbered(own) {
+        let text = format!(
+            "migration {}: names are 0001_…, 0002_… in order",
+            migration.name
+        );
+        return Err(StoreError::new(StoreErrorKind::Incompatible, text));
+    }
+    let dialect = store.dialect();
+    if dialect == Dialect::Postgres {
+        make_lock(store).await?;
+    }
+    let known: Arc<[Step]> = steps(BUILT_IN, 0, dialect)
+        .chain(steps(own, OWN, dialect))
+        .collect();
     let mut names = Vec::new();
-    for &migration in known {
+    for step in known.iter().copied() {
+        let known = known.clone();
         let applied = store
             .transact(Purpose::Migrate, "migrate", move |c| {
-                Box::pin(apply(c, known, migration))
+                Box::pin(async move { apply(c, &known, step).await })
             })
             .await?;
-        names.extend(applied.then_some(migration.name));
+        names.extend(applied.then_some(step.name));
     }
     Ok(names)
+}
+
+/// Returns the first migration whose name does not begin with its number.
+fn misnumbered(migrations: &'static [Migration]) -> Option<&'static Migration> {
+    let numbered = migrations.iter().zip(1_u32..);
+    let wrong = |(migration, number): &(&Migration, u32)| {
+        let prefix = format!("{number:04}_");
+        !migration.name.starts_with(&prefix) || migration.oldest > *number
+    };
+    numbered
+        .into_iter()
+        .find(wrong)
+        .map(|(migration, _)| migration)
 }
 
 /// Makes the schema, if the address names one, and the table with the lock row.
@@ -141,19 +216,23 @@ async fn first_tables(c: &mut Connection, schema: Option<String>) -> Result<(), 
 }
 
 /// Applies one migration unless the database has it; says whether it did.
-async fn apply(
-    c: &mut Connection,
-    known: &[Migration],
-    migration: Migration,
-) -> Result<bool, StoreError> {
+async fn apply(c: &mut Connection, known: &[Step], migration: Step) -> Result<bool, StoreError> {
     if c.dialect() == Dialect::Postgres {
         c.query(&LOCK, vec![]).await?;
     }
     c.execute(&CREATE, vec![]).await?;
     let mut applied = BTreeMap::new();
     for row in c.query(&APPLIED, vec![]).await? {
-        let (name, checksum) = (row.text(1)?, row.text(2)?);
-        applied.insert(row.int(0)?, Applied { name, checksum });
+        let (name, checksum, oldest) = (row.text(1)?, row.text(2)?, row.int(3)?);
+        let (version, one) = (
+            row.int(0)?,
+            Applied {
+                name,
+                checksum,
+                oldest,
+            },
+        );
+        applied.insert(version, one);
     }
     check(known, &applied)
         .map_err(|message| StoreError::new(StoreErrorKind::Incompatible, message))?;
@@ -169,19 +248,27 @@ async fn apply(
         name,
         checksum(migration.text).into(),
         Value::NOW,
+        migration.oldest.into(),
     ];
     c.execute(&RECORD, values).await?;
     Ok(true)
 }
 
 /// Compares what was applied with what is built in.
-fn check(known: &[Migration], applied: &BTreeMap<i64, Applied>) -> Result<(), String> {
+fn check(known: &[Step], applied: &BTreeMap<i64, Applied>) -> Result<(), String> {
     for (version, applied) in applied {
         let Some(migration) = known.iter().find(|known| known.version == *version) else {
-            let newest = known.last().map_or("none", |known| known.name);
+            let of_its_sort = |known: &&Step| (known.version > OWN) == (*version > OWN);
+            let newest = known.iter().rfind(of_its_sort);
+            let base = if *version > OWN { OWN } else { 0 };
+            if applied.oldest <= newest.map_or(base, |newest| newest.version) {
+                // Whoever made it said that programs as old as this one go on running.
+                continue;
+            }
+            let newest = newest.map_or("none", |newest| newest.name);
             return Err(format!(
-                "the database has migration {}, newer than this program's newest, {newest}: use a \
-                 newer program",
+                "the database has migration {}, too new for this program, whose newest is \
+                 {newest}: use a newer program",
                 applied.name
             ));
         };
@@ -210,23 +297,28 @@ fn checksum(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const KNOWN: &[Migration] = &[Migration {
+    const KNOWN: &[Step] = &[Step {
         version: 1,
         name: "0001_init",
         text: "CREATE TABLE a (b INTEGER);\n",
+        oldest: 1,
     }];
 
-    fn applied(version: i64, name: &str, text: &str) -> BTreeMap<i64, Applied> {
+    fn applied(version: i64, name: &str, text: &str, oldest: i64) -> BTreeMap<i64, Applied> {
         let (name, checksum) = (name.to_owned(), checksum(text));
-        BTreeMap::from([(version, Applied { name, checksum })])
+        let one = Applied {
+            name,
+            checksum,
+            oldest,
+        };
+        BTreeMap::from([(version, one)])
     }
 
     #[test]
     fn an_applied_migration_must_be_the_one_built_in() {
-        let same = applied(1, "0001_init", KNOWN[0].text);
-        let crlf = applied(1, "0001_init", "CREATE TABLE a (b INTEGER);\r\n");
-        let edited = applied(1, "0001_init", "CREATE TABLE a (b TEXT);\n");
-        let newer = applied(2, "0002_more", "");
+        let same = applied(1, "0001_init", KNOWN[0].text, 1);
+        let crlf = applied(1, "0001_init", "CREATE TABLE a (b INTEGER);\r\n", 1);
+        let edited = applied(1, "0001_init", "CREATE TABLE a (b TEXT);\n", 1);
 
         assert_eq!(check(KNOWN, &BTreeMap::new()), Ok(()));
         assert_eq!(check(KNOWN, &same), Ok(()));
@@ -236,30 +328,51 @@ mod tests {
                 .expect_err("edited")
                 .contains("must not be edited")
         );
-        assert!(
-            check(KNOWN, &newer)
-                .expect_err("newer")
-                .contains("use a newer program")
-        );
     }
 
     #[test]
-    fn versions_count_up_and_names_begin_with_them() {
-        let names = |known: &[Migration]| known.iter().map(|known| known.name).collect::<Vec<_>>();
-        assert_eq!(names(SQLITE), names(POSTGRES));
-        let numbered = |known: &'static [Migration]| known.iter().enumerate();
-        for (index, migration) in numbered(SQLITE).chain(numbered(POSTGRES)) {
-            assert_eq!(migration.version, i64::try_from(index).expect("few") + 1);
-            assert!(
-                migration
-                    .name
-                    .starts_with(&format!("{:04}_", migration.version))
-            );
-            assert!(
-                migration.text.starts_with("-- What it allows: "),
-                "{}",
-                migration.name
-            );
+    fn a_newer_schema_is_used_by_the_programs_it_says_may_use_it() {
+        let table = [
+            (applied(2, "0002_more", "", 1), true),
+            (applied(3, "0003_less", "", 2), false),
+            (applied(OWN + 1, "0001_badges", "", OWN), true),
+            (applied(OWN + 2, "0002_names", "", OWN + 1), false),
+        ];
+
+        for (applied, accepted) in table {
+            let checked = check(KNOWN, &applied);
+            assert_eq!(checked.is_ok(), accepted, "{applied:?}");
+            if let Err(text) = checked {
+                assert!(text.contains("use a newer program"), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_begin_with_their_numbers() {
+        const RIGHT: &[Migration] = &[named("0001_a", 0), named("0002_b", 1)];
+        const WRONG: [&[Migration]; 3] = [
+            &[named("badges", 0)],
+            &[named("0001_a", 0), named("0003_b", 0)],
+            &[named("0001_a", 2)],
+        ];
+
+        assert_eq!(misnumbered(BUILT_IN), None);
+        assert_eq!(misnumbered(RIGHT), None);
+        for wrong in WRONG {
+            assert_eq!(misnumbered(wrong), wrong.last());
+        }
+        for text in BUILT_IN.iter().flat_map(|it| [it.sqlite, it.postgres]) {
+            assert!(text.starts_with("-- What it allows: "), "{text}");
+        }
+    }
+
+    const fn named(name: &'static str, oldest: u32) -> Migration {
+        Migration {
+            name,
+            sqlite: "",
+            postgres: "",
+            oldest,
         }
     }
 }

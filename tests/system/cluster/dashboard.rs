@@ -1,17 +1,12 @@
 //! What operators see of a cluster, asked at each of its nodes.
 
-use actor_tests::{Context, Deadline, Failure, Metrics, Result};
+use actor_tests::{Deadline, Failure, Metrics, Result};
 use serde_json::Value;
 
 use super::nodes::{Cluster, SHARDS};
 
 /// How long it may take until a node shows what happened.
 const SHOWN_SECONDS: u64 = 40;
-
-async fn seen(cluster: &mut Cluster, node: usize) -> Result<Value> {
-    let text = cluster.http(node).text("/admin/api/nodes").await?;
-    serde_json::from_str(&text).context("the answer is JSON")
-}
 
 /// Waits until what a node shows is as wanted.
 async fn shows(
@@ -22,7 +17,7 @@ async fn shows(
     let by = Deadline::seconds(SHOWN_SECONDS);
     let mut last = Value::Null;
     while !by.is_past() {
-        last = seen(cluster, node).await?;
+        last = cluster.seen(node).await?;
         if wanted(&last) {
             return Ok(last);
         }
@@ -31,7 +26,7 @@ async fn shows(
     Err(Failure::new(format!("node {node} shows {last:#}")))
 }
 
-fn list<'a>(seen: &'a Value, name: &str) -> &'a [Value] {
+pub(super) fn list<'a>(seen: &'a Value, name: &str) -> &'a [Value] {
     seen[name].as_array().map_or(&[], Vec::as_slice)
 }
 

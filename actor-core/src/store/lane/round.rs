@@ -136,6 +136,13 @@ impl<'l> Round<'l> {
     }
 
     fn committed(&mut self, part: Part, receipt: Receipt) {
+        if !receipt.fenced.is_empty() {
+            let shards = receipt.fenced.len();
+            tracing::warn!(
+                shards,
+                "the database refused writes: their shards have other owners"
+            );
+        }
         for &(shard, epoch) in &receipt.fenced {
             // The database knows better: whoever still acts for this epoch here must stop.
             self.lane.config.shards.revoke_epoch(shard, epoch);
