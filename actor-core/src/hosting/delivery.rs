@@ -389,10 +389,14 @@ impl Hosting {
 
     /// Brings the timers of the next minute into memory.
     pub(super) async fn refill(self: &Arc<Self>) -> Result<(), StoreError> {
+        self.fetch_timers(HORIZON).await
+    }
+
+    async fn fetch_timers(self: &Arc<Self>, horizon: Duration) -> Result<(), StoreError> {
         let shards = self.owned();
         let rows = self.store.read("next timers", move |connection| {
             Box::pin(async move {
-                mailbox::timers(connection, &shards, HORIZON, TIMERS_MAX as u32).await
+                mailbox::timers(connection, &shards, horizon, TIMERS_MAX as u32).await
             })
         });
         for row in rows.await? {
@@ -408,6 +412,11 @@ impl Hosting {
             match self.poll(after).await {
                 Ok(next) => after = next,
                 Err(error) => tracing::warn!(%error, "stored messages could not be read"),
+            }
+            // Those in memory fire at this moment, so they are few: what a lost note or a commit
+            // of unknown end left behind.
+            if let Err(error) = self.fetch_timers(Duration::ZERO).await {
+                tracing::warn!(%error, "due timers could not be read");
             }
             first_pass &= after > 0;
             if !first_pass {
