@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeMap,
     env,
+    pin::pin,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -90,9 +91,9 @@ impl Companion {
     pub(crate) async fn up(&mut self) -> Result<()> {
         let said = self.child.stdout.take().expect("taken once for each life");
         let mut lines = BufReader::new(said).lines();
-        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await;
+        let line = within(PATIENCE, lines.next_line()).await;
         match line {
-            Ok(Ok(Some(line))) if line == companion::UP => Ok(()),
+            Some(Ok(Some(line))) if line == companion::UP => Ok(()),
             said => {
                 let text = format!("{} does not start: {said:?}", self.name);
                 Err(Failure::fatal("no_node", text))
@@ -125,9 +126,9 @@ impl Companion {
 
     /// Waits until the program has ended.
     pub(crate) async fn ended(&mut self) -> Result<ExitStatus> {
-        match tokio::time::timeout(PATIENCE, self.child.wait()).await {
-            Ok(status) => Ok(status?),
-            Err(_) => {
+        match within(PATIENCE, self.child.wait()).await {
+            Some(status) => Ok(status?),
+            None => {
                 let text = format!("{} does not end", self.name);
                 Err(Failure::fatal("no_end", text))
             }
@@ -141,6 +142,17 @@ impl Companion {
             return Err(Failure::fatal("no_node", text));
         };
         kill_process(pid, signal).map_err(|error| Failure::new("signal", error))
+    }
+}
+
+/// Waits for something that may be dropped while it waits; `None` when the time is over.
+async fn within<T>(time: Duration, wait: impl Future<Output = T>) -> Option<T> {
+    let mut wait = pin!(wait);
+    // Both arms only wait.
+    tokio::select! {
+        biased;
+        done = &mut wait => Some(done),
+        () = Clock.sleep(time) => None,
     }
 }
 

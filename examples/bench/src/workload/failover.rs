@@ -74,8 +74,8 @@ async fn suffer(
     faults.took = Clock.now() - began;
     let mut load = callers.stop().await;
     load.took = faults.took;
-    let each = each.lock().unwrap_or_else(PoisonError::into_inner);
     let found = accounts.check().await?;
+    let each = each.lock().unwrap_or_else(PoisonError::into_inner);
     faults.errors = load.errors + each.errors + found.lost + found.doubled;
     let mut errors = [load.first_error.as_ref(), each.first_error.as_ref()].into_iter();
     faults.first_error = errors.find_map(|error| error.cloned());
