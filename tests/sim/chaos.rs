@@ -6,7 +6,7 @@
 mod clients;
 mod faults;
 mod history;
-mod kinds;
+pub(crate) mod kinds;
 mod promises;
 
 use std::time::Duration;
