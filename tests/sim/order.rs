@@ -10,12 +10,14 @@ use crate::chaos::kinds::{Ledger, Relay};
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Lets relays send to a ledger for a while; returns how many calls there were.
+/// Lets relays send to a ledger for a while, each for several callers: one that gave up or asks
+/// again does not hold up the others.
 async fn relays_send(sim: &Sim) {
-    let relay = |id: u64| {
+    let caller = |number: u64| {
         let sim = sim.clone();
         tokio::spawn(async move {
-            for _ in 0..30 {
+            let id = number % 4;
+            for _ in 0..12 {
                 // Whether it is told or not: what is stored has its number.
                 let count = 1 + sim.rng().below(3);
                 let relay = sim.entity::<Relay>(id);
@@ -25,9 +27,9 @@ async fn relays_send(sim: &Sim) {
             }
         })
     };
-    let relays: Vec<_> = (0..4).map(relay).collect();
-    for relay in relays {
-        relay.await.expect("it ends");
+    let callers: Vec<_> = (0..12).map(caller).collect();
+    for caller in callers {
+        caller.await.expect("it ends");
     }
 }
 
@@ -86,6 +88,9 @@ async fn messages_stored_while_their_target_is_read_are_not_overtaken(sim: Sim) 
 async fn messages_of_a_senders_former_life_are_not_overtaken(sim: Sim) {
     sim.advance(3 * SECOND).await;
     let ledger = sim.owner::<Ledger>(0).expect("somebody owns it");
+    // The look at what was stored for a new owner must not be what keeps the order.
+    let slow = Fault::slow(Duration::from_millis(700)).only("ready messages");
+    sim.fault(ledger, slow.until_cleared());
     let sending = tokio::spawn({
         let sim = sim.clone();
         async move { relays_send(&sim).await }
