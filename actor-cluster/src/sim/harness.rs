@@ -19,7 +19,8 @@ use super::{
 /// Names the variable that repeats one seed.
 const SEED: &str = "ACTOR_SIM_SEED";
 
-/// Names the variable that says how many seeds to run with instead of the test's own number.
+/// Names the variable that says how many seeds to run with instead of the test's own number, or
+/// which, as `201-600`.
 const SEEDS: &str = "ACTOR_SIM_SEEDS";
 
 /// Lines of the trace that are shown after a failure.
@@ -67,8 +68,8 @@ pub fn finish(outcome: impl Ended) -> Result<(), String> {
     outcome.ended()
 }
 
-/// Runs a test with each of its seeds, or with the one `ACTOR_SIM_SEED` names, or with as many as
-/// `ACTOR_SIM_SEEDS` says.
+/// Runs a test with each of its seeds, or with the one `ACTOR_SIM_SEED` names, or with those that
+/// `ACTOR_SIM_SEEDS` says: a count, or the first and the last as `201-600`.
 ///
 /// # Panics
 /// When the test fails, after printing the seed, how to repeat it, and the end of the trace.
@@ -130,16 +131,19 @@ where
 /// Returns the seeds to run with.
 ///
 /// # Panics
-/// When `ACTOR_SIM_SEED` or `ACTOR_SIM_SEEDS` is no number.
+/// When `ACTOR_SIM_SEED` or `ACTOR_SIM_SEEDS` is not what it should be.
 fn seeds(count: u32) -> Vec<u64> {
-    let number = |name: &str| {
-        let text = env::var(name).ok()?;
-        let number = text.parse::<u64>();
-        Some(number.unwrap_or_else(|_| panic!("{name} is {text:?}: accepted is a number")))
+    if let Ok(text) = env::var(SEED) {
+        let seed = text.parse();
+        return vec![seed.unwrap_or_else(|_| panic!("{SEED} is {text:?}: accepted is a number"))];
+    }
+    let Ok(text) = env::var(SEEDS) else {
+        return (1..=u64::from(count)).collect();
     };
-    match number(SEED) {
-        Some(seed) => vec![seed],
-        None => (1..=number(SEEDS).unwrap_or(u64::from(count))).collect(),
+    let (first, last) = text.split_once('-').unwrap_or(("1", &text));
+    match (first.parse::<u64>(), last.parse::<u64>()) {
+        (Ok(first), Ok(last)) => (first..=last).collect(),
+        _ => panic!("{SEEDS} is {text:?}: accepted is a count, or FIRST-LAST"),
     }
 }
 
