@@ -152,6 +152,11 @@ impl Load {
         Ok(self.books.repeated.load(Ordering::SeqCst))
     }
 
+    /// Returns how many changes were answered so far.
+    pub(crate) fn count(&self) -> u64 {
+        self.books.answers.load(Ordering::SeqCst)
+    }
+
     /// Returns how many attempts were repeated so far.
     pub(crate) fn repeated(&self) -> u64 {
         self.books.repeated.load(Ordering::SeqCst)
