@@ -1,5 +1,5 @@
-//! One fault after another, drawn by a seed, for as long as somebody wants to watch: `tests/run soak`
-//! wants half an hour. What the clients were told is what must be true.
+//! One fault after another, drawn by a seed, for as long as somebody wants to watch; `tests/run
+//! soak` wants half an hour. What the clients were told is what must be true.
 
 use std::{collections::BTreeMap, env, time::Duration};
 
