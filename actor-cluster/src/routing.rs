@@ -192,6 +192,7 @@ impl Router for LinkRouter {
         let RoutedCall {
             mut invocation,
             role,
+            idempotent,
             deadline,
             request,
         } = call;
@@ -202,7 +203,7 @@ impl Router for LinkRouter {
         let parcel = Parcel {
             shard: peers.shard_of(&invocation.kind, invocation.id.as_str()),
             deadline,
-            repeatable: invocation.call.is_some() && role != Role::Entity,
+            repeatable: idempotent || invocation.call.is_some() && role != Role::Entity,
             request: Request::Invoke(Call {
                 invocation,
                 epoch: None,

@@ -186,13 +186,19 @@ impl Client {
         let deadline = hosting.deadline(invocation.timeout);
         let shard = hosting.shard_of(&invocation.kind, invocation.id.as_str());
         // A durable entity remembers a call with an identity.
-        let repeatable = invocation.call.is_some() && hosted.role() != Role::Entity;
+        let remembered = invocation.call.is_some() && hosted.role() != Role::Entity;
+        let method = hosted.methods().iter();
+        let mut method = method.filter(|method| *method.name == *invocation.method);
+        let idempotent = method.next().is_some_and(|method| method.idempotent);
+        let repeatable = remembered || idempotent;
         loop {
             let mut invocation = invocation.clone();
             invocation.timeout = deadline.saturating_duration_since(hosting.now());
             let router = hosting.route(&invocation.kind, invocation.id.as_str());
             if let Some(router) = router.cloned() {
-                return router.invoke(self.routed(invocation, hosted.role())?).await;
+                return router
+                    .invoke(self.routed(invocation, hosted.role(), idempotent)?)
+                    .await;
             }
             match hosted.clone().invoke(self.clone(), invocation).await {
                 // Nothing was done here, and the shard went to another node.
@@ -208,6 +214,7 @@ impl Client {
         &self,
         mut invocation: Invocation,
         role: Role,
+        idempotent: bool,
     ) -> Result<RoutedCall, Refusal> {
         if !invocation.id.is_valid() {
             return Err(Refusal::Decode("an entity id has 1 to 512 bytes".into()));
@@ -224,6 +231,7 @@ impl Client {
         Ok(RoutedCall {
             invocation,
             role,
+            idempotent,
             deadline,
             request: self.request.clone(),
         })

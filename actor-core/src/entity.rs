@@ -167,6 +167,8 @@ pub struct Method {
     pub args: &'static [&'static str],
     /// Whether it takes `&mut self`.
     pub writes: bool,
+    /// Whether doing it twice is as good as doing it once (`#[idempotent]`).
+    pub idempotent: bool,
     /// Whether it is a plain `fn`, which may run ahead of its entity's commits (architecture D6).
     pub runs_ahead: bool,
     /// Whether it is called by name (`pub`), not an event handler.

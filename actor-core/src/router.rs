@@ -26,6 +26,8 @@ pub struct RoutedCall {
     /// What the target is: calls to durable ones may be sent again under their identity, calls to
     /// volatile ones never.
     pub role: Role,
+    /// Whether its method says that doing it twice does no harm.
+    pub idempotent: bool,
     /// When the caller stops waiting, by this node's clock.
     pub deadline: Instant,
     /// The request it belongs to.

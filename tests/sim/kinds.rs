@@ -93,6 +93,13 @@ impl Tally {
         self.count
     }
 
+    /// Does nothing for a while, and may do so twice.
+    #[idempotent]
+    pub async fn wait_again(&self, ms: u64, ctx: &mut Ctx<Self>) -> u64 {
+        ctx.hosting().clock().sleep(Duration::from_millis(ms)).await;
+        ms
+    }
+
     /// Does nothing for a while.
     pub async fn wait(&self, ms: u64, ctx: &mut Ctx<Self>) {
         ctx.hosting().clock().sleep(Duration::from_millis(ms)).await;

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use actor_cluster::sim::{self, Sim, Traffic};
+use actor_core::CallError;
 
-use crate::kinds::Counter;
+use crate::kinds::{Counter, Tally};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -135,6 +136,33 @@ async fn messages_that_are_lost_or_doubled_between_nodes_count_once(sim: Sim) {
     for (id, sum) in sums.into_iter().enumerate() {
         assert_eq!(sim.entity::<Counter>(id).count().await, Ok(sum));
     }
+}
+
+/// A volatile entity remembers nothing, so only what says that it may is done again.
+#[sim::test(nodes = 3, host(Tally), seeds = 8)]
+async fn a_volatile_call_of_unknown_fate_is_repeated_only_if_its_method_may_be(sim: Sim) {
+    sim.advance(5 * SECOND).await;
+    let owner = sim.owner::<Tally>("a").expect("somebody owns it");
+    let call = |again: bool| {
+        let tally = sim.entity::<Tally>("a");
+        tokio::spawn(async move {
+            match again {
+                true => tally.wait_again(300).timeout(MINUTE).await,
+                false => tally.wait(300).timeout(MINUTE).await.map(|()| 0),
+            }
+        })
+    };
+    let (once, again) = (call(false), call(true));
+
+    sim.advance(Duration::from_millis(100)).await;
+    sim.crash(owner);
+
+    let once = once.await.expect("it ends");
+    assert!(
+        matches!(once, Err(CallError::UnknownOutcome(_))),
+        "{once:?}"
+    );
+    assert_eq!(again.await.expect("it ends"), Ok(300));
 }
 
 /// Only one of two directions works: who asks hears nothing, and what was asked is done once.

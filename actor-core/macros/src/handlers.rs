@@ -60,7 +60,11 @@ fn parse(mut block: ItemImpl, problems: &mut Problems) -> Result<Handlers, Token
         _ => None,
     });
     let Some((kind, reference)) = head else {
-        functions.for_each(|function| drop(method::take_mark(function)));
+        functions.for_each(|function| {
+            for mark in ["on", "idempotent"] {
+                drop(method::take_mark(function, mark));
+            }
+        });
         return Err(block.into_token_stream());
     };
     let mut methods: Vec<Method> = functions

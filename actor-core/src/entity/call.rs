@@ -241,7 +241,8 @@ impl<K: Handlers, T, E> CallFuture<'_, K, T, E> {
             invocation.timeout = self
                 .deadline
                 .saturating_duration_since(client.hosting.now());
-            let call = client.routed(invocation, directory.role())?;
+            let call =
+                client.routed(invocation, directory.role(), K::METHODS[method].idempotent)?;
             self.state = State::Routed(method, router.invoke(call));
             // Whoever routes it also repeats it.
             self.again = None;
@@ -423,9 +424,10 @@ impl Client {
             return self.send(message).await;
         }
         if let Some(router) = self.hosting.route(K::KIND, id.as_str()).cloned() {
+            let idempotent = K::METHODS[K::method(&args)].idempotent;
             let mut invocation = self.invocation::<K>(id, &args, Mode::Cast)?;
             invocation.call = call;
-            let routed = self.routed(invocation, directory.role())?;
+            let routed = self.routed(invocation, directory.role(), idempotent)?;
             return router.invoke(routed).await.map(drop);
         }
         self.accepting()?;

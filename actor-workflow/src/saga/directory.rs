@@ -68,6 +68,7 @@ const fn method(
         name,
         args,
         writes,
+        idempotent: false,
         runs_ahead: false,
         callable: true,
         docs,

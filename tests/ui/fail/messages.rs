@@ -16,6 +16,8 @@ impl Cart {
     pub extern "C" fn foreign(&self) {}
     #[cfg(unix)]
     pub fn sometimes(&self) {}
+    #[idempotent(twice)]
+    pub fn often(&self) {}
     pub fn good(&self) {}
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct Method {
     pub(crate) docs: Vec<Attribute>,
     /// Whether it takes `&mut self`.
     pub(crate) writes: bool,
+    /// Whether doing it twice is as good as doing it once.
+    pub(crate) idempotent: bool,
     pub(crate) is_async: bool,
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) returns: Returns,
@@ -77,16 +79,17 @@ impl Method {
     }
 }
 
-/// Takes our mark off a method.
-pub(crate) fn take_mark(function: &mut ImplItemFn) -> Option<Attribute> {
-    let is_mark = |attribute: &Attribute| attribute.path().is_ident("on");
+/// Takes one of our marks off a method.
+pub(crate) fn take_mark(function: &mut ImplItemFn, name: &str) -> Option<Attribute> {
+    let is_mark = |attribute: &Attribute| attribute.path().is_ident(name);
     let mark = function.attrs.iter().position(is_mark);
     mark.map(|at| function.attrs.remove(at))
 }
 
 /// Reads a method and takes our mark off it; `None` for a helper.
 pub(crate) fn parse(function: &mut ImplItemFn, kind: &Path) -> syn::Result<Option<Method>> {
-    let mark = take_mark(function);
+    let mark = take_mark(function, "on");
+    let idempotent = take_mark(function, "idempotent");
     let is_public = matches!(function.vis, Visibility::Public(_));
     if mark.is_none() && (!is_public || function.sig.receiver().is_none()) {
         return Ok(None);
@@ -94,6 +97,9 @@ pub(crate) fn parse(function: &mut ImplItemFn, kind: &Path) -> syn::Result<Optio
     let mut problems = Problems::default();
     if let Some(mark) = &mark {
         problems.check(rules::check_mark(mark, function));
+    }
+    if let Some(idempotent) = &idempotent {
+        problems.check(rules::check_idempotent(idempotent, mark.is_some()));
     }
     problems.check(rules::check_shape(function));
     let receiver = problems.check(rules::check_receiver(&function.sig, mark.is_some()));
@@ -114,6 +120,7 @@ pub(crate) fn parse(function: &mut ImplItemFn, kind: &Path) -> syn::Result<Optio
             role: role?,
             docs: copied(&function.attrs),
             writes: receiver?,
+            idempotent: idempotent.is_some(),
             is_async: function.sig.asyncness.is_some(),
             parameters: parameters?,
             returns: returns?,

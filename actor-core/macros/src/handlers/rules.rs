@@ -22,6 +22,20 @@ pub(crate) fn check_mark(mark: &Attribute, function: &ImplItemFn) -> syn::Result
     problems.or(())
 }
 
+/// Refuses a mark with settings, and one on an event's receiver.
+pub(crate) fn check_idempotent(mark: &Attribute, is_event: bool) -> syn::Result<()> {
+    let mut problems = Problems::default();
+    if !matches!(mark.meta, Meta::Path(_)) {
+        let why = "it has no settings: write `#[idempotent]`";
+        problems.add(syn::Error::new_spanned(mark, why));
+    }
+    if is_event {
+        let why = "an event is received once by itself: remove `#[idempotent]`";
+        problems.add(syn::Error::new_spanned(mark, why));
+    }
+    problems.or(())
+}
+
 /// Refuses what a message cannot be.
 pub(crate) fn check_shape(function: &ImplItemFn) -> syn::Result<()> {
     let mut problems = Problems::default();

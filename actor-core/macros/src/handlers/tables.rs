@@ -11,7 +11,7 @@ pub(crate) fn print(methods: &[Method]) -> TokenStream {
     let rows = methods.iter().map(|method| {
         let callable = matches!(method.role, Role::Message);
         let (name, docs, writes) = (method.name(), method.docs_text(), method.writes);
-        let runs_ahead = !method.is_async;
+        let (runs_ahead, idempotent) = (!method.is_async, method.idempotent);
         // An event is encoded as itself, not as an object of arguments.
         let args = method
             .arguments()
@@ -22,6 +22,7 @@ pub(crate) fn print(methods: &[Method]) -> TokenStream {
                 name: #name,
                 args: &[#(#args),*],
                 writes: #writes,
+                idempotent: #idempotent,
                 runs_ahead: #runs_ahead,
                 callable: #callable,
                 docs: #docs,
