@@ -20,7 +20,7 @@ const ROWS: i64 = 1_000_000;
 const PIECE: i64 = 25_000;
 
 /// How long the cluster serves beside them. Its polls for stored messages come every five seconds.
-const SERVES: u64 = 20;
+const SERVES: u64 = 15;
 
 /// Timers that are set meanwhile.
 const TIMERS: usize = 40;
