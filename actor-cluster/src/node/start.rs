@@ -140,8 +140,7 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
     } = parts;
     let name = NodeId::new(&settings.node_name);
     let Opened { store, lock, ours } = open(&settings, environment.store, &name).await?;
-    migrate::run_with(&store, migrations).await?;
-    meta::agree(&store, settings.shards).await?;
+    prepare(&store, migrations, settings.shards).await?;
     let life = environment.life.on(store.dialect());
     let alone = life == Life::Alone;
     let mut links = None;
@@ -223,6 +222,16 @@ async fn join(node: &Node, terms: Terms, expected: usize, sent: Instant) -> Resu
     let _ = node.inner.member.set(member.clone());
     node.own(tokio::spawn(member.keep_balance()));
     Ok(())
+}
+
+/// Brings the schema up to date, and makes sure that this program fits what others wrote.
+async fn prepare(
+    store: &Store,
+    migrations: &'static [Migration],
+    shards: u32,
+) -> Result<(), StoreError> {
+    migrate::run_with(store, migrations).await?;
+    meta::agree(store, shards).await
 }
 
 struct Opened {
