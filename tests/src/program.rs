@@ -236,12 +236,20 @@ impl Running {
         self.signal(Signal::INT)
     }
 
-    /// Freezes it (`SIGSTOP`).
+    /// Freezes it (`SIGSTOP`), and waits until none of its threads runs any more.
     ///
     /// # Errors
-    /// When it has ended.
+    /// When it has ended, or does not freeze within ten seconds.
     pub fn pause(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        let by = Deadline::seconds(10);
+        while !is_stopped(self.id)? {
+            if by.is_past() {
+                return Err(Failure::new(format!("{} does not freeze", self.name)));
+            }
+            std::thread::yield_now();
+        }
+        Ok(())
     }
 
     /// Lets it go on (`SIGCONT`).
@@ -290,6 +298,24 @@ impl Drop for Running {
             self.log.tail(LINES_SHOWN)
         );
     }
+}
+
+/// Says whether every thread of a program is stopped, as Linux tells it.
+fn is_stopped(id: u32) -> Result<bool> {
+    for thread in std::fs::read_dir(format!("/proc/{id}/task"))? {
+        // One that is gone meanwhile does not run either.
+        let Ok(stat) = std::fs::read_to_string(thread?.path().join("stat")) else {
+            continue;
+        };
+        // The state follows the name, which is in brackets and may hold anything.
+        let state = stat
+            .rsplit_once(") ")
+            .map(|(_, rest)| rest.starts_with('T'));
+        if state != Some(true) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Returns the first `http://host:port` in `line`.

@@ -146,8 +146,7 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
     roster.check()?;
     let name = NodeId::new(&settings.node_name);
     let Opened { store, lock, ours } = open(&settings, environment.store, &name).await?;
-    migrate::run_with(&store, migrations).await?;
-    meta::agree(&store, settings.shards).await?;
+    prepare(&store, migrations, settings.shards).await?;
     let life = environment.life.on(store.dialect());
     let alone = life == Life::Alone;
     let mut links = None;
@@ -267,6 +266,16 @@ fn raise_curtain(node: &Node, mut roster: Roster, alone: bool) {
     }
     // A node starts once.
     let _ = node.inner.singletons.set(singletons);
+}
+
+/// Brings the schema up to date, and makes sure that this program fits what others wrote.
+async fn prepare(
+    store: &Store,
+    migrations: &'static [Migration],
+    shards: u32,
+) -> Result<(), StoreError> {
+    migrate::run_with(store, migrations).await?;
+    meta::agree(store, shards).await
 }
 
 struct Opened {

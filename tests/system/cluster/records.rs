@@ -51,7 +51,8 @@ impl Records {
     /// Returns another store, with connections of its own.
     pub(crate) async fn another(&self) -> Result<Store> {
         let config = StoreConfig::new(self.url.as_str());
-        Ok(Store::open(config, Arc::new(TaskExecutor)).await?)
+        // Boxed: whoever asks for a number would carry the whole opening of a store.
+        Ok(Box::pin(Store::open(config, Arc::new(TaskExecutor))).await?)
     }
 
     /// Begins to write changes of the shard map down; there must be one.

@@ -20,6 +20,7 @@ impl Cart {
         self.near()
     }
 
+    #[idempotent]
     pub async fn r#type(&self, r#fn: Option<String>) -> Option<String> {
         r#fn
     }
