@@ -102,8 +102,7 @@ impl Clients {
         for task in self.tasks {
             task.await.expect("no client panics");
         }
-        let told = std::mem::take(&mut *lock(&self.told));
-        told
+        std::mem::take(&mut *lock(&self.told))
     }
 }
 
