@@ -17,6 +17,7 @@ pub mod config;
 pub mod error;
 mod linked;
 mod logging;
+pub mod operations;
 pub(crate) mod start;
 
 use std::{
@@ -96,7 +97,9 @@ struct Inner {
 pub enum Phase {
     /// It serves.
     Ready,
-    /// It lets work end and takes none.
+    /// An operator drained it: its shards go to other nodes, and it goes on as a way to them.
+    Resting,
+    /// It lets work end and takes none, to stop.
     Draining,
     /// It ended in order.
     Stopped,
@@ -210,7 +213,7 @@ impl Node {
     /// `ACTOR_DRAIN_TIMEOUT`. Returns how many messages were left.
     pub async fn drain(&self) -> usize {
         let was = self.inner.phase.send_if_modified(|phase| {
-            let ready = *phase == Phase::Ready;
+            let ready = matches!(phase, Phase::Ready | Phase::Resting);
             if ready {
                 *phase = Phase::Draining;
             }

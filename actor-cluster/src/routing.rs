@@ -95,14 +95,14 @@ impl Peers {
         (came, went)
     }
 
-    /// Tells every linked peer; one that cannot be told finds out at its next look.
-    pub(crate) fn tell_all(&self, note: &Note) {
-        for peer in self.map.peers().iter() {
-            if peer.id != self.me {
-                // Notes may get lost.
-                let _ = self.links.tell(&peer.id, note);
-            }
-        }
+    /// Tells every linked peer; one that cannot be told finds out at its next look. Returns how many
+    /// were told, as far as is known: notes may get lost.
+    pub(crate) fn tell_all(&self, note: &Note) -> usize {
+        let peers = self.map.peers();
+        let others = peers.iter().filter(|peer| peer.id != self.me);
+        others
+            .filter(|peer| self.links.tell(&peer.id, note).is_ok())
+            .count()
     }
 
     fn shard_of(&self, kind: &str, id: &str) -> ShardId {

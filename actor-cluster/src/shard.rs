@@ -3,4 +3,5 @@
 //! Placement is a pure function of the live nodes; ownership is the row
 //! ([`actor_core::store::ownership`]).
 
+pub mod candidates;
 pub mod placement;

@@ -40,6 +40,8 @@ pub struct Shards {
     /// The lease is counted in nanoseconds from here, so that it fits an atomic.
     origin: Instant,
     lease: AtomicU64,
+    /// Shards that the database took away when something of theirs was to be stored.
+    fenced: AtomicU64,
 }
 
 impl Shards {
@@ -53,6 +55,7 @@ impl Shards {
             changes: watch::channel(()).0,
             origin: Clock.now(),
             lease: AtomicU64::new(0),
+            fenced: AtomicU64::new(0),
         }
     }
 
@@ -143,6 +146,18 @@ impl Shards {
     /// did.
     pub fn revoke_epoch(&self, shard: ShardId, epoch: Epoch) -> bool {
         self.replace(shard, epoch, Epoch(NOT_OWNED))
+    }
+
+    /// Records that the database refused a write in `shard` under `epoch`: somebody else owns it.
+    pub(crate) fn fence(&self, shard: ShardId, epoch: Epoch) {
+        self.fenced.fetch_add(1, Ordering::Relaxed);
+        self.revoke_epoch(shard, epoch);
+    }
+
+    /// Returns how many shards were found to be somebody else's by a refused write, since the last
+    /// time this was asked.
+    pub fn take_fenced(&self) -> u64 {
+        self.fenced.swap(0, Ordering::Relaxed)
     }
 
     /// Replaces `old` by `new`; says whether the shard was owned under `old`.

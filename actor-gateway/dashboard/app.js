@@ -10,7 +10,7 @@ const $ = (id) => document.getElementById(id);
 
 let before = null;
 let samples = [];
-let self = "";
+let self = null;
 
 /** Returns calls a second of each kind since the last look, and in all. */
 function rates(kinds, at) {
@@ -87,6 +87,23 @@ const deadAction = (label, letter, verb) => {
   return el("button", { type: "button", class: "ghost", "data-key": `${verb}-${letter.seq}`, "data-testid": `${verb}-${letter.seq}`, "aria-label": name, onclick: run }, label);
 };
 
+/** Asks whether to drain a node, which may be another than the one that is asked; does it. */
+async function drain(node) {
+  const last = node.lease_left_ms === null;
+  const text = last
+    ? `${node.node} finishes what it does and ends its program.`
+    : `${node.node} gives its shards to the other nodes and stays up, not ready, until it is called back or starts anew.`;
+  if (await confirmed("Drain this node?", text, "Drain")) await post(`/nodes/${encodeURIComponent(node.node)}/drain`, "The node drains.");
+}
+
+const nodeAction = (node) => {
+  const rests = node.state === "resting";
+  const run = () => (rests ? post(`/nodes/${encodeURIComponent(node.node)}/undrain`, "It takes shards again.") : drain(node));
+  const label = rests ? "Call back" : "Drain…";
+  const key = `${rests ? "undrain" : "drain"}-${node.node}`;
+  return el("button", { type: "button", class: "ghost", "data-key": key, "data-testid": key, "aria-label": `${label} ${node.node}`, onclick: run }, label);
+};
+
 const sagaAction = (label, saga, verb) => {
   const run = async () => {
     const question = `${saga.kind}/${saga.id} stops where it is and undoes what it did.`;
@@ -115,11 +132,11 @@ async function look() {
     const paths = ["/nodes", "/shards", "/entities", `/sagas${state ? `?state=${state}` : ""}`, "/topics", "/dead-letters"];
     const [nodes, shards, kinds, sagas, topics, dead] = await Promise.all(paths.map((path) => ask(path)));
     const now = nodes.now_ms;
-    self = nodes.self;
+    self = nodes.nodes.find((node) => node.self);
     const seen = { nodes, shards, kinds, sagas, topics, dead, now, rates: rates(kinds.kinds, performance.now()) };
     panels.head(seen);
     panels.tiles(seen);
-    panels.nodeList(seen);
+    panels.nodeList(seen, nodeAction);
     panels.shardMap(seen);
     panels.linkList(seen);
     panels.changeList(seen);
@@ -129,8 +146,8 @@ async function look() {
     panels.topicList(seen);
     panels.deadList(seen, deadAction);
     spark();
-    $("drain").disabled = nodes.draining;
-    if (nodes.draining) status("draining", "warn");
+    $("drain").disabled = nodes.draining || nodes.resting;
+    if (nodes.draining || nodes.resting) status("draining", "warn");
     else if (nodes.stuck > 0) status("work is stuck", "bad");
     else status("healthy", "good");
   } catch (error) {
@@ -162,10 +179,8 @@ $("theme").addEventListener("click", () => {
 });
 theme(localStorage.getItem("actor-theme") ?? "auto");
 
-$("drain").addEventListener("click", async () => {
-  const text = `${self} finishes what it does, gives up its shards and ends its process.`;
-  if (await confirmed("Drain this node?", text, "Drain")) await post(`/nodes/${encodeURIComponent(self)}/drain`, "The node drains.");
-});
+$("drain").addEventListener("click", () => self && drain(self));
+$("rebalance").addEventListener("click", () => post("/rebalance", "Every node looks at who should own what."));
 $("saga-state").addEventListener("change", look);
 document.addEventListener("visibilitychange", () => document.hidden || look());
 setInterval(() => document.hidden || look(), EVERY_MS);

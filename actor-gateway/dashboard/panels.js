@@ -45,7 +45,17 @@ function colours(shards) {
   return (owner) => (owners.includes(owner) ? `o${owners.indexOf(owner) % OWNERS}` : "");
 }
 
-export function nodeList({ nodes, shards }) {
+/** Says how far a node is that gives its shards away, and what still runs in it. */
+function progress(node) {
+  const done = node.progress;
+  if (!done) return "–";
+  const left = node.state === "resting" || node.state === "draining" ? `${shardsOf(node.shards_owned)} left` : null;
+  const moving = done.moving ? `${count(done.moving)} moving` : null;
+  const running = done.running ? `${count(done.running)} running` : null;
+  return [left, moving, running].filter(Boolean).join(" · ") || "settled";
+}
+
+export function nodeList({ nodes, shards }, act) {
   const place = colours(shards);
   const mood = (node) => (node.alive ? (node.state === "up" ? ["up", "good"] : [node.state, "warn"]) : [node.state === "up" ? "expired" : node.state, node.state === "left" ? "" : "bad"]);
   const lease = (node) => {
@@ -60,8 +70,10 @@ export function nodeList({ nodes, shards }) {
     ["Shards", (node) => [count(node.shards_owned), bar(node.shards_owned, nodes.shards, place(node.node))], "two"],
     ["Lease", lease, "two"],
     ["Link", link],
+    ["Moves", progress, "two"],
     ["Up", (node) => span(node.uptime_ms), "num"],
     ["Life", (node) => count(node.incarnation), "num"],
+    ["", (node) => (node.alive && ["up", "resting"].includes(node.state) ? act(node) : null), "two"],
   ];
   const rank = (node) => (node.alive ? 0 : 1);
   const rows = [...nodes.nodes].sort((one, other) => rank(one) - rank(other) || one.node.localeCompare(other.node));
@@ -75,7 +87,7 @@ export function shardMap({ shards }) {
   const place = colours(shards);
   const tally = owners.map((owner) => [owner, shards.shards.filter((shard) => shard.owner === owner).length, place(owner)]);
   if (shards.unowned) tally.push(["nobody", shards.unowned, ""]);
-  if (shards.moving) tally.push(["about to leave this node", shards.moving, "moving"]);
+  if (shards.moving) tally.push(["about to leave its node", shards.moving, "moving"]);
   const label = tally.map(([owner, number]) => `${owner}: ${number}`).join(", ");
   const title = (shard) => `shard ${shard.shard} · ${shard.owner ?? "nobody"} · epoch ${shard.epoch}${shard.moving ? " · about to leave" : ""}`;
   const cell = (shard) => el("i", { class: `${place(shard.owner)} ${shard.moving ? "moving" : ""}`, title: title(shard) });
@@ -112,7 +124,11 @@ const CHANGES = {
   gave_up: (change) => [`gave up ${shardsOf(change.shards)}`, ""],
   lost: (change) => [`lost ${shardsOf(change.shards)} to other nodes`, "bad"],
   lease_lost: (change) => [`lost its lease: ${change.why}`, "bad"],
-  drains: () => ["drains", "warn"],
+  fenced: (change) => [`was refused by the database in ${shardsOf(change.shards)} that others own`, "bad"],
+  drains: () => ["drains, to stop", "warn"],
+  rests: () => ["was drained: it gives its shards away and stays", "warn"],
+  called_back: () => ["takes shards again", "good"],
+  declared_dead: (change) => [`saw ${change.node} dead, life ${change.incarnation}, before its lease ran out`, "bad"],
   came: (change) => [`${change.node} came, life ${change.incarnation}`, "good"],
   went: (change) => [`${change.node} went, life ${change.incarnation}`, "warn"],
 };
@@ -121,10 +137,11 @@ export function changeList({ nodes, now }) {
   const say = (change) => (CHANGES[change.what] ?? (() => [change.what, ""]))(change);
   const line = (change) => {
     const [text, mood] = say(change);
-    return el("li", {}, el("i", { class: `dot ${mood}`, "aria-hidden": "true" }), el("span", {}, text), el("span", { class: "quiet" }, `${span(now - change.at_ms)} ago`));
+    return el("li", {}, el("i", { class: `dot ${mood}`, "aria-hidden": "true" }), el("span", {}, el("strong", {}, change.at), ` ${text}`), el("span", { class: "quiet" }, `${span(now - change.at_ms)} ago`));
   };
-  note("changes", `seen by ${nodes.self}`);
-  show(body("changes"), [nodes.changes, Math.floor(now / 10000)], () => (nodes.changes.length ? el("ol", { class: "changes", tabindex: "0", "data-key": "changes" }, nodes.changes.map(line)) : empty("Nothing changed since the node began.")));
+  const witnesses = new Set(nodes.events.map((change) => change.at)).size;
+  note("changes", `told by ${count(witnesses)} ${witnesses === 1 ? "node" : "nodes"}`);
+  show(body("changes"), [nodes.events, Math.floor(now / 10000)], () => (nodes.events.length ? el("ol", { class: "changes", tabindex: "0", "data-key": "changes" }, nodes.events.map(line)) : empty("Nothing changed since the node began.")));
 }
 
 const ONCE = {

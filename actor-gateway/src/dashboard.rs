@@ -19,7 +19,15 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
     let to_page = middleware::from_fn_with_state(shared.clone(), access::page);
     let api = Router::new()
         .route("/admin/api/nodes", get(api::nodes::list))
-        .route("/admin/api/nodes/{node}/drain", post(api::nodes::drain))
+        .route(
+            "/admin/api/nodes/{node}/drain",
+            post(api::operations::drain),
+        )
+        .route(
+            "/admin/api/nodes/{node}/undrain",
+            post(api::operations::undrain),
+        )
+        .route("/admin/api/rebalance", post(api::operations::rebalance))
         .route("/admin/api/shards", get(api::nodes::shards))
         .route("/admin/api/tree", get(api::kinds::tree))
         .route("/admin/api/entities", get(api::kinds::entities))

@@ -77,12 +77,12 @@ async fn readiness(shared: &Shared) -> Vec<Check> {
         0 => Err("no shard is owned".to_owned()),
         owned => Ok(format!("{owned} of {}", shards.count())),
     };
-    let accepting = hosting.accepting().map(|()| "open".to_owned());
+    let accepting = match shared.rests() {
+        true => Err("an operator drained the node".to_owned()),
+        false => accepting(hosting),
+    };
     let checks = vec![
-        check(
-            "accepting",
-            accepting.map_err(|refusal| refusal.to_string()),
-        ),
+        check("accepting", accepting),
         check("lease", lease),
         check("shards", owned),
         check("store", store(hosting).await),
@@ -91,6 +91,11 @@ async fn readiness(shared: &Shared) -> Vec<Check> {
         shared.started.store(true, Ordering::Relaxed);
     }
     checks
+}
+
+fn accepting(hosting: &Hosting) -> Result<String, String> {
+    let accepting = hosting.accepting().map(|()| "open".to_owned());
+    accepting.map_err(|refusal| refusal.to_string())
 }
 
 /// Asks the store for something small.

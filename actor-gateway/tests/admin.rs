@@ -287,24 +287,22 @@ async fn nodes_of_the_same_database_are_listed_with_their_leases() {
 }
 
 #[tokio::test]
-async fn a_drain_asked_of_another_node_is_refused() {
+async fn a_node_that_is_alone_drains_and_rebalances_nobody_else() {
     let stage = Stage::new().await;
     another_node(&stage).await;
     let router = stage.router();
-    let own = stage.node.name().clone();
 
     let elsewhere = post(&router, "/admin/api/nodes/other/drain", "").await;
-    let nowhere = post(&router, "/admin/api/nodes/nowhere/drain", "").await;
+    let nowhere = post(&router, "/admin/api/nodes/nowhere/undrain", "").await;
+    let (status, rebalanced) = post(&router, "/admin/api/rebalance", "").await;
 
     assert_problem(&elsewhere, 404, "not_hosted");
     let detail = elsewhere.1["detail"].to_string();
-    assert!(
-        detail.contains(own.as_str()) && detail.contains("`other` drains itself"),
-        "{detail}"
-    );
+    assert!(detail.contains("no node `other` is up"), "{detail}");
     assert_problem(&nowhere, 404, "not_hosted");
     let detail = nowhere.1["detail"].to_string();
     assert!(detail.contains("no node `nowhere`"), "{detail}");
+    assert_eq!((status, &rebalanced["told"]), (202, &json!(0)));
     assert!(stage.node.is_ready());
 }
 

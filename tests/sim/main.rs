@@ -13,6 +13,7 @@ mod handoff;
 mod messages;
 mod network;
 mod once;
+mod operations;
 mod order;
 mod poison;
 mod releases;

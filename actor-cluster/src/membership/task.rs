@@ -15,7 +15,7 @@ use actor_core::{
         ownership::{self, ShardRow, Taken},
     },
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 
 use super::{Action, Event, Lease, Loss, Terms, step};
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
         cluster::{Changes, What, took},
     },
     routing::Peers,
-    shard::placement,
+    shard::{candidates, placement},
     transport::{Note, PeerId},
 };
 
@@ -41,6 +41,8 @@ pub(crate) struct Member {
     /// The way to the others; `None` for a node without links.
     pub(crate) peers: Option<Arc<Peers>>,
     pub(crate) changes: Changes,
+    /// How long what runs may go on in the shards of a node that is drained.
+    pub(crate) drain_within: Duration,
 }
 
 /// What the database says about who is there and who owns what.
@@ -118,42 +120,114 @@ impl Member {
     }
 
     /// Takes and gives up shards as nodes come and go, until the node leaves.
+    ///
+    /// A handoff runs beside it: it waits for handlers to end, and what a dead peer owned must not
+    /// wait for them.
     pub(crate) async fn keep_balance(self) {
+        let mut handoff = JoinSet::new();
+        // Invariant: shards are taken off this list by the task that reads the rows, before it reads
+        // them; so rows that were read while a shard left are never believed about it.
+        let mut leaving = Vec::new();
         loop {
             let pause = self.hosting.rng().jitter(self.terms.balance_every(), 20);
-            // Both arms only wait.
+            // All arms only wait; a handoff goes on in its own task.
             tokio::select! {
                 biased;
                 () = self.called() => {}
                 shards = self.hosting.declined() => self.decline(shards).await,
+                Some(ended) = handoff.join_next() => {
+                    if let Ok(Err(error)) = ended {
+                        tracing::warn!(%error, "shards could not be handed over");
+                    }
+                    leaving.clear();
+                    continue;
+                }
                 () = Clock.sleep(pause) => {}
             }
-            if *self.phase.borrow() != Phase::Ready {
+            if !self.balances() {
+                // What has begun to leave leaves in order.
+                while handoff.join_next().await.is_some() {}
                 return;
             }
-            if let Err(error) = self.balance().await {
-                tracing::warn!(%error, "the shards could not be balanced");
+            match self.balance(&leaving).await {
+                Ok(lost) if handoff.is_empty() && !lost.is_empty() => {
+                    leaving.clone_from(&lost);
+                    let (member, within) = (self.clone(), self.gives_up_within());
+                    handoff.spawn(async move { member.give_up(lost, within).await });
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "the shards could not be balanced"),
             }
         }
     }
 
-    /// Does one round of balancing; says what the node owns then.
-    pub(crate) async fn balance(&self) -> Result<(), StoreError> {
+    /// Says whether the node takes part in placement, be it to give everything away.
+    fn balances(&self) -> bool {
+        matches!(*self.phase.borrow(), Phase::Ready | Phase::Resting)
+    }
+
+    fn rests(&self) -> bool {
+        *self.phase.borrow() == Phase::Resting
+    }
+
+    fn gives_up_within(&self) -> Duration {
+        match self.rests() {
+            true => self.drain_within,
+            false => self.terms.handoff_within(),
+        }
+    }
+
+    /// Does one round of balancing, with nothing said about the shards that are `leaving`; returns
+    /// what the node should give up.
+    pub(crate) async fn balance(&self, leaving: &[ShardId]) -> Result<Vec<ShardId>, StoreError> {
         let map = self.read_map().await?;
-        let live = live(&map.nodes);
-        self.publish(&map, &live);
+        self.heed(&map.nodes);
+        let there = candidates::there(&map.nodes);
+        self.publish(&map, there.len());
         let rows: Vec<_> = map.shards.iter().map(|row| row.owner.clone()).collect();
-        let mut won = self.reconcile(&map.shards);
-        let declined = map.declined_by(&live);
-        let mut moves = placement::moves(self.node(), &live, &rows, &declined);
+        let mut won = self.reconcile(&map.shards, leaving);
+        let may = candidates::may_own(&map.nodes);
+        let wanted = placement::assign_but(map.count(), &may, &map.declined_by(&there));
+        let mut moves = placement::moves(self.node(), &there, &rows, &wanted);
+        if !self.balances() {
+            return Ok(Vec::new());
+        }
         // What is free goes first: nobody serves it; what is given up is served until it goes.
         won |= self.take(moves.take).await?;
         if won {
             self.hosting.take_up().await?;
         }
-        moves.give_up.truncate(self.terms.moves_max());
-        let within = self.terms.handoff_within();
-        self.give_up(moves.give_up, within).await
+        moves.give_up.retain(|shard| !leaving.contains(shard));
+        if !self.rests() {
+            moves.give_up.truncate(self.terms.moves_max());
+        }
+        Ok(moves.give_up)
+    }
+
+    /// Does what an operator wrote into this node's row.
+    fn heed(&self, nodes: &[NodeRow]) {
+        let me = (self.node(), self.incarnation());
+        let own = nodes.iter().find(|row| (&row.node, row.incarnation) == me);
+        let Some(row) = own else { return };
+        let wanted = match row.state {
+            NodeState::Resting => Phase::Resting,
+            NodeState::Up => Phase::Ready,
+            _ => return,
+        };
+        let changed = self.phase.send_if_modified(|phase| {
+            let differs = *phase != wanted && matches!(phase, Phase::Ready | Phase::Resting);
+            if differs {
+                *phase = wanted;
+            }
+            differs
+        });
+        if changed {
+            tracing::info!(node = %self.node(), phase = ?wanted, "an operator asked for it");
+            self.changes.note(match wanted {
+                Phase::Resting => What::Rests,
+                _ => What::CalledBack,
+            });
+        }
     }
 
     /// Tells everybody that this program is too old for shards; the next round gives them up to
@@ -178,8 +252,8 @@ impl Member {
     }
 
     /// Lets calls find what was read, and keeps links to those who are there.
-    fn publish(&self, map: &Map, live: &BTreeMap<NodeId, Incarnation>) {
-        metrics::gauge!("actor_nodes").set(live.len() as f64);
+    fn publish(&self, map: &Map, there: usize) {
+        metrics::gauge!("actor_nodes").set(there as f64);
         let Some(peers) = &self.peers else { return };
         let (came, went) = peers.see(&map.nodes, &map.shards);
         for peer in went {
@@ -194,7 +268,9 @@ impl Member {
 
     /// Makes memory agree with the rows: the answer to a takeover may have been lost, and another
     /// node may have taken what this one thinks it owns. Says whether anything was won.
-    fn reconcile(&self, rows: &[ShardRow]) -> bool {
+    ///
+    /// A shard that leaves is known no more before its row says so.
+    fn reconcile(&self, rows: &[ShardRow], leaving: &[ShardId]) -> bool {
         let (shards, me) = (
             self.hosting.shards(),
             (self.node().clone(), self.incarnation()),
@@ -203,7 +279,7 @@ impl Member {
         for row in rows {
             let (mine, known) = (row.owner.as_ref() == Some(&me), shards.epoch(row.shard));
             match (mine, known) {
-                (true, None) => {
+                (true, None) if self.balances() && !leaving.contains(&row.shard) => {
                     shards.grant(row.shard, row.epoch);
                     won = true;
                 }
@@ -213,6 +289,10 @@ impl Member {
                 }
                 _ => {}
             }
+        }
+        let fenced = usize::try_from(shards.take_fenced()).unwrap_or(usize::MAX);
+        if fenced > 0 {
+            self.changes.note(What::Fenced { shards: fenced });
         }
         if lost > 0 {
             self.changes.note(What::Lost { shards: lost });
@@ -283,9 +363,9 @@ impl Member {
         read.await
     }
 
-    /// Returns how many nodes are up by the database's judgement.
+    /// Returns how many nodes may own shards by the database's judgement.
     pub(crate) async fn count_live(&self) -> Result<usize, StoreError> {
-        Ok(live(&self.read_map().await?.nodes).len())
+        Ok(candidates::may_own(&self.read_map().await?.nodes).len())
     }
 
     pub(super) fn node(&self) -> &NodeId {
@@ -298,7 +378,11 @@ impl Member {
 }
 
 impl Map {
-    /// Returns what lives that are up declined.
+    fn count(&self) -> u32 {
+        u32::try_from(self.shards.len()).expect("the number of shards is a u32")
+    }
+
+    /// Returns what lives that are there declined.
     fn declined_by(&self, live: &BTreeMap<NodeId, Incarnation>) -> placement::Declined {
         let mut declined = placement::Declined::new();
         for (shard, node, life) in &self.declined {
@@ -310,16 +394,6 @@ impl Map {
     }
 }
 
-fn named(peer: &PeerId) -> (String, u64) {
+pub(super) fn named(peer: &PeerId) -> (String, u64) {
     (peer.node.to_string(), peer.incarnation.0)
-}
-
-/// Returns the nodes that may own shards, with their present lives.
-fn live(nodes: &[NodeRow]) -> BTreeMap<NodeId, Incarnation> {
-    let up = |row: &&NodeRow| row.state == NodeState::Up && !row.lease_left.is_zero();
-    nodes
-        .iter()
-        .filter(up)
-        .map(|row| (row.node.clone(), row.incarnation))
-        .collect()
 }

@@ -9,7 +9,11 @@ use actor_core::store::{
 };
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{Loss, task::Member};
+use super::{
+    Loss,
+    task::{Member, named},
+};
+use crate::node::cluster::What;
 use crate::transport::{DialFailure, LinkEvent, Note, PeerId};
 
 impl Member {
@@ -39,6 +43,8 @@ impl Member {
                 Ok(Declared::Dead) => {
                     tracing::warn!(peer = %seen, "declared dead before its lease ran out");
                     metrics::counter!("actor_deaths_declared_total").increment(1);
+                    let (node, incarnation) = named(&seen);
+                    self.changes.note(What::DeclaredDead { node, incarnation });
                     peers.tell_all(&Note::Released);
                     peers.desk.balance.notify_one();
                 }

@@ -77,8 +77,24 @@ pub enum What {
         /// Why.
         why: String,
     },
-    /// The node began to drain.
+    /// The database refused writes of this node: their shards were another node's already.
+    Fenced {
+        /// How many shards.
+        shards: usize,
+    },
+    /// The node began to drain, to stop.
     Drains,
+    /// An operator drained the node: it gives its shards away and stays.
+    Rests,
+    /// A node that rested takes shards again.
+    CalledBack,
+    /// This node's testimony ended the lease of another one that was seen dead.
+    DeclaredDead {
+        /// Its name.
+        node: String,
+        /// Which life of it.
+        incarnation: u64,
+    },
     /// Another node is there.
     Came {
         /// Its name.

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use actor_core::{clock::Rng, hosting::Hosting, id::NodeId, shards::Shards, store::nodes::NodeRow};
 
-use super::{Settings, StartError};
+use super::{Settings, StartError, cluster::Changes};
 use crate::{
     routing::{
         Peers,
@@ -103,9 +103,9 @@ impl Linked {
 
 impl Met {
     /// Lets peers in.
-    pub(super) fn open(&self, hosting: &Arc<Hosting>) {
+    pub(super) fn open(&self, hosting: &Arc<Hosting>, changes: &Changes) {
         let desk = &self.peers.desk;
-        desk.staff(hosting, &self.peers);
+        desk.staff(hosting, &self.peers, changes);
         let incarnation = self.peers.me.incarnation;
         self.links
             .open(incarnation, Arc::new(Arrivals(desk.clone())));

@@ -183,11 +183,12 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
     config.residents_max = residents_max.unwrap_or(config.residents_max);
     config.resident_bytes_max = resident_bytes_max.unwrap_or(config.resident_bytes_max);
     let hosting = Hosting::start(config).await?;
+    let changes = Changes::new(store.clone());
     if let Some(linked) = &linked {
-        linked.open(&hosting);
+        linked.open(&hosting, &changes);
     }
     let opened = Opened { store, lock, ours };
-    let node = assemble(settings, opened, linked, snowflakes, hosting);
+    let node = assemble(settings, opened, linked, (snowflakes, changes), hosting);
     registration.note(&node.inner.changes);
     if let Life::Lease { expected } = life {
         join(&node, terms, expected, registration.sent).await?;
@@ -204,7 +205,7 @@ fn assemble(
     settings: Settings,
     opened: Opened,
     linked: Option<Met>,
-    snowflakes: Arc<Snowflakes>,
+    (snowflakes, changes): (Arc<Snowflakes>, Changes),
     hosting: Arc<Hosting>,
 ) -> Node {
     let Opened { store, lock, ours } = opened;
@@ -215,7 +216,7 @@ fn assemble(
         tasks: Mutex::default(),
         member: OnceLock::new(),
         links: Mutex::new(linked),
-        changes: Changes::new(hosting.store().clone()),
+        changes,
         snowflakes,
         singletons: OnceLock::new(),
         found: Found::default(),
@@ -237,6 +238,7 @@ async fn join(node: &Node, terms: Terms, expected: usize, sent: Instant) -> Resu
         phase,
         peers: node.peers(),
         changes: node.inner.changes.clone(),
+        drain_within: node.inner.settings.drain_timeout,
     };
     node.own(tokio::spawn(member.clone().keep_lease(sent)));
     // Whoever comes first would take everything, only to give it away again.
@@ -245,7 +247,7 @@ async fn join(node: &Node, terms: Terms, expected: usize, sent: Instant) -> Resu
         Clock.sleep(LOOK_EVERY).await;
     }
     node.own(tokio::spawn(member.clone().keep_watch()));
-    member.balance().await?;
+    member.balance(&[]).await?;
     // Before the task that balances: a drain must find it.
     let _ = node.inner.member.set(member.clone());
     node.own(tokio::spawn(member.keep_balance()));

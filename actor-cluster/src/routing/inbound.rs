@@ -10,6 +10,7 @@ use actor_core::{Client, client::Invocation, error::Refusal, hosting::Hosting, s
 use tokio::sync::Notify;
 
 use super::Peers;
+use crate::node::{cluster::Changes, operations::report};
 use crate::transport::{Answer, Call, Inbound, Note, OwnerHint, PeerId, Request};
 
 /// Where requests arrive. It is made before what it leads to, because links open last.
@@ -17,16 +18,18 @@ use crate::transport::{Answer, Call, Inbound, Note, OwnerHint, PeerId, Request};
 pub(crate) struct Desk {
     hosting: OnceLock<Weak<Hosting>>,
     peers: OnceLock<Weak<Peers>>,
+    changes: OnceLock<Changes>,
     /// A peer released shards or left: balancing should not wait for its turn.
     pub(crate) balance: Notify,
 }
 
 impl Desk {
     /// Says who does the work. Only the first call counts.
-    pub(crate) fn staff(&self, hosting: &Arc<Hosting>, peers: &Arc<Peers>) {
+    pub(crate) fn staff(&self, hosting: &Arc<Hosting>, peers: &Arc<Peers>, changes: &Changes) {
         // Weak: links and node would keep one another.
         let _ = self.hosting.set(Arc::downgrade(hosting));
         let _ = self.peers.set(Arc::downgrade(peers));
+        let _ = self.changes.set(changes.clone());
     }
 
     /// Does what a request asks for as the owner of its target's shard, or says who is.
@@ -59,8 +62,14 @@ impl Desk {
                 }
                 hosting.commit_here(effect).await.map(Answer::Stored)
             }
+            Request::Report => Ok(self.report(&hosting)),
         };
         answer.unwrap_or_else(Answer::Refused)
+    }
+
+    fn report(&self, hosting: &Hosting) -> Answer {
+        let report = self.changes.get().map(|changes| report(hosting, changes));
+        Answer::Report(report.unwrap_or_default())
     }
 
     fn not_owner(&self, shard: actor_core::ShardId) -> Answer {
@@ -118,6 +127,7 @@ impl Inbound for Arrivals {
             } => hosting.ring(&kind, &id, due_in),
             Note::Event(event) => hosting.topics().announce(&Arc::new(event)),
             Note::Took(shards) => peers.map.learn(from, &shards),
+            // Also said by a node whose operator wants everybody to look.
             Note::Released => desk.balance.notify_one(),
         }
     }

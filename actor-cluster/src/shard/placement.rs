@@ -61,21 +61,19 @@ pub fn assign_but(
     owners
 }
 
-/// Returns what node `me` should do, given the live nodes with their present lives, the owner in
-/// each shard's row, and who cannot serve what.
+/// Returns what node `me` should do, given the lives that are there, the owner in each shard's row,
+/// and which node should own each.
 pub fn moves(
     me: &NodeId,
-    live: &BTreeMap<NodeId, Incarnation>,
+    there: &BTreeMap<NodeId, Incarnation>,
     rows: &[Option<Owner>],
-    declined: &Declined,
+    wanted: &[NodeId],
 ) -> Moves {
-    let count = u32::try_from(rows.len()).expect("the number of shards is a u32");
     let mut moves = Moves::default();
-    let wanted = assign_but(count, live, declined);
-    for ((shard, row), wanted) in (0..count).map(ShardId).zip(rows).zip(&wanted) {
+    for ((shard, row), wanted) in (0..).map(ShardId).zip(rows).zip(wanted) {
         let owner = row
             .as_ref()
-            .filter(|(node, life)| live.get(node) == Some(life));
+            .filter(|(node, life)| there.get(node) == Some(life));
         match owner {
             None if wanted == me => moves.take.push(shard),
             Some((node, _)) if node == me && wanted != me => moves.give_up.push(shard),
@@ -167,16 +165,15 @@ mod tests {
                 take: wanted_by(&a),
                 give_up: vec![],
             };
-            assert_eq!(moves(&a, &live, &rows, &Declined::new()), expected);
+            assert_eq!(moves(&a, &live, &rows, &owners), expected);
         }
         let mine = all("a", 1);
         let expected = Moves {
             take: vec![],
             give_up: wanted_by(&b),
         };
-        let nobody = Declined::new();
-        assert_eq!(moves(&a, &live, &mine, &nobody), expected);
-        assert_eq!(moves(&b, &live, &mine, &nobody), Moves::default());
+        assert_eq!(moves(&a, &live, &mine, &owners), expected);
+        assert_eq!(moves(&b, &live, &mine, &owners), Moves::default());
     }
 
     #[test]
@@ -201,7 +198,7 @@ mod tests {
             .iter()
             .map(|node| Some((node.clone(), Incarnation(1))))
             .collect();
-        let moves = moves(&a, &live, &mine, &declined);
+        let moves = moves(&a, &live, &mine, &after);
         assert_eq!(moves.give_up, [of_a[0]]);
     }
 }

@@ -135,6 +135,7 @@ fn has_identity(request: &Request) -> bool {
     match request {
         Request::Invoke(call) => call.invocation.call.is_some(),
         Request::Commit(effect) => matches!(effect, Effect::Send(_)),
+        Request::Report => true,
     }
 }
 
@@ -148,6 +149,7 @@ fn described(request: &Request) -> String {
             let (kind, id) = effect.target();
             format!("store {kind}/{id}")
         }
+        Request::Report => "report".to_owned(),
     }
 }
 
@@ -159,6 +161,7 @@ fn outcome(answer: &Answer) -> String {
         Answer::NotOwner { owner: None } => "not the owner".to_owned(),
         Answer::NotOwner { owner: Some(hint) } => format!("{} owns it", hint.node),
         Answer::Refused(refusal) => refusal.to_string(),
+        Answer::Report(_) => "a report".to_owned(),
     }
 }
 

@@ -24,6 +24,8 @@ pub enum Request {
     Invoke(Call),
     /// Store this message or event.
     Commit(Effect),
+    /// Say what you are doing, for operators.
+    Report,
 }
 
 /// A call to an entity or a saga of another node.
@@ -52,6 +54,8 @@ pub enum Answer {
     },
     /// It failed.
     Refused(Refusal),
+    /// What the node is doing: [`Report`](crate::node::operations::Report) as JSON.
+    Report(Vec<u8>),
 }
 
 /// Who owns a shard.

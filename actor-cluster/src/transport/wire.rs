@@ -29,6 +29,7 @@ enum RequestForm<T, B> {
     Invoke(CallForm<T, B>),
     Send(MessageForm<T, B>),
     Announce(AnnouncementForm<T, B>),
+    Report,
 }
 
 #[derive(Encode, Decode)]
@@ -92,6 +93,7 @@ enum AnswerForm<T, B> {
     Stored { epoch: u64, offset: u64 },
     NotOwner { owner: Option<(T, u64, u64)> },
     Refused(RefusalForm<T>),
+    Report(B),
 }
 
 #[derive(Encode, Decode)]
@@ -139,6 +141,7 @@ pub(super) fn encode_request(request: &Request) -> Vec<u8> {
             key: it.key.as_deref(),
             body: &it.data,
         }),
+        Request::Report => RequestForm::Report,
     };
     encode_row(&form)
 }
@@ -153,6 +156,7 @@ pub(super) fn decode_request(bytes: &[u8], within: Duration) -> Result<Request, 
             key: form.key,
             data: form.body.into(),
         })),
+        RequestForm::Report => Request::Report,
     })
 }
 
@@ -169,6 +173,7 @@ pub(super) fn encode_answer(answer: &Answer) -> Vec<u8> {
                 .map(|it| (it.node.as_str(), it.incarnation.0, it.epoch.0)),
         },
         Answer::Refused(refusal) => AnswerForm::Refused(refusal_form(refusal)),
+        Answer::Report(report) => AnswerForm::Report(report),
     };
     encode_row(&form)
 }
@@ -185,6 +190,7 @@ pub(super) fn decode_answer(bytes: &[u8]) -> Result<Answer, CodecError> {
             }),
         },
         AnswerForm::Refused(form) => Answer::Refused(refusal_of(form)),
+        AnswerForm::Report(report) => Answer::Report(report),
     })
 }
 

@@ -14,7 +14,9 @@ use crate::id::{Epoch, Incarnation, NodeId, ShardId};
 pub enum NodeState {
     /// It takes shards.
     Up,
-    /// It gives its shards away.
+    /// An operator drained it: it gives its shards away and stays as a way to the others.
+    Resting,
+    /// It gives its shards away, to leave.
     Draining,
     /// It left in order.
     Left,
@@ -152,6 +154,35 @@ pub async fn set_draining(
     Ok(c.execute(&SET_STATE, values).await? > 0)
 }
 
+const REST: Sql = Sql {
+    sqlite: "UPDATE nodes SET state = $2
+             WHERE node = $1 AND state IN ('up', 'resting') AND expires_at > $3
+             RETURNING incarnation",
+    postgres: "UPDATE nodes SET state = $2
+               WHERE node = $1 AND state IN ('up', 'resting') AND expires_at > actor_now() + $3
+               RETURNING incarnation",
+};
+
+/// Asks the present life of `node` to rest, or to take shards again; asking twice changes nothing.
+/// Returns which life was asked; `None` if none is there, or it is leaving.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn set_resting(
+    c: &mut Connection,
+    node: &NodeId,
+    resting: bool,
+) -> Result<Option<Incarnation>, StoreError> {
+    let state = if resting {
+        NodeState::Resting
+    } else {
+        NodeState::Up
+    };
+    let values = vec![node.into(), state.name().into(), Value::NOW];
+    let row = c.query_one(&REST, values).await?;
+    row.map(|row| row.incarnation(0)).transpose()
+}
+
 const TOMBSTONE: Sql = Sql::same(
     "UPDATE nodes SET state = $3, expires_at = 0
      WHERE node = $1 AND incarnation = $2 AND expires_at > 0",
@@ -247,6 +278,7 @@ impl NodeState {
     pub fn name(self) -> &'static str {
         match self {
             Self::Up => "up",
+            Self::Resting => "resting",
             Self::Draining => "draining",
             Self::Left => "left",
             Self::Dead => "dead",
@@ -257,6 +289,7 @@ impl NodeState {
     fn parse(name: &str) -> Self {
         match name {
             "up" => Self::Up,
+            "resting" => Self::Resting,
             "left" => Self::Left,
             "dead" => Self::Dead,
             _ => Self::Draining,

@@ -3,6 +3,8 @@
 pub(super) mod dead_letters;
 pub(super) mod kinds;
 pub(super) mod nodes;
+pub(super) mod operations;
+mod reports;
 pub(super) mod sagas;
 pub(super) mod topics;
 

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use actor_cluster::{Node, node::Cluster};
+use actor_cluster::{
+    Node,
+    node::{Cluster, Phase},
+};
 use actor_core::{
     Client, Refusal,
     hosting::{Hosted, Role},
@@ -29,7 +32,7 @@ pub(crate) enum Family {
 pub(crate) struct Shared {
     pub(crate) client: Client,
     /// The node itself, where the gateway was made of it.
-    node: Option<Node>,
+    pub(crate) node: Option<Node>,
     pub(crate) guard: Arc<dyn Guard>,
     pub(crate) limits: Limits,
     pub(crate) admin_token: Option<String>,
@@ -115,6 +118,12 @@ impl Shared {
     pub(crate) fn lease_ttl(&self) -> Option<Duration> {
         let node = self.node.as_ref()?;
         Some(node.settings().lease_ttl)
+    }
+
+    /// Says whether an operator drained the node, which goes on as a way to the others.
+    pub(crate) fn rests(&self) -> bool {
+        let phase = self.node.as_ref().map(Node::phase);
+        phase == Some(Phase::Resting)
     }
 
     /// Returns the open topics.

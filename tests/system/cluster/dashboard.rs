@@ -1,9 +1,12 @@
 //! What operators see of a cluster, asked at each of its nodes.
 
-use actor_tests::{Deadline, Failure, Metrics, Result};
+use actor_tests::{Deadline, Failure, Metrics, Result, Seed};
 use serde_json::Value;
 
-use super::nodes::{Cluster, SHARDS};
+use super::{
+    load::Load,
+    nodes::{Cluster, SHARDS},
+};
 
 /// How long it may take until a node shows what happened.
 const SHOWN_SECONDS: u64 = 40;
@@ -71,16 +74,6 @@ async fn each_node_shows_the_whole_cluster_and_who_died() -> Result<()> {
         assert!(text.contains("actor_link_envelopes_total"), "{text}");
         assert!(!text.contains(silent), "{text}");
     }
-    let drain = actor_tests::Request::post("/admin/api/nodes/shop-1/drain", &Value::Null);
-    let refused = cluster.http(0).send(&drain, Deadline::seconds(20)).await;
-    let refused = refused.map_err(|error| Failure::new(format!("{error:?}")))?;
-    assert_eq!(refused.status, 404, "{}", refused.text());
-    assert!(
-        refused.text().contains("drains itself"),
-        "{}",
-        refused.text()
-    );
-
     cluster.kill(2).await?;
     for node in 0..2 {
         let took = |change: &Value| change["what"] == "took" && change["orphans"] != 0;
@@ -99,5 +92,56 @@ async fn each_node_shows_the_whole_cluster_and_who_died() -> Result<()> {
     }
     cluster.start_again(2).await?;
     shows(&mut cluster, 0, is_whole).await?;
+    cluster.stop().await
+}
+
+async fn ask(cluster: &mut Cluster, node: usize, path: &str) -> Result<(u16, Value)> {
+    let request = actor_tests::Request::post(path, &Value::Null);
+    let answer = cluster.http(node).send(&request, Deadline::seconds(20));
+    let answer = answer
+        .await
+        .map_err(|error| Failure::new(format!("{path}: {error:?}")))?;
+    let text = answer.text();
+    let value = serde_json::from_str(&text).map_err(|error| Failure::new(error.to_string()))?;
+    Ok((answer.status, value))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_node_drains_any_other_and_calls_it_back() -> Result<()> {
+    let mut cluster = Cluster::start(3).await?;
+    let load = Load::start(&cluster, Seed::from_env("--test system cluster")?);
+    load.answered(100).await?;
+
+    let (status, said) = ask(&mut cluster, 0, "/admin/api/nodes/shop-1/drain").await?;
+    assert_eq!((status, said["draining"].as_bool()), (202, Some(true)));
+    let (again, _) = ask(&mut cluster, 2, "/admin/api/nodes/shop-1/drain").await?;
+    assert_eq!(again, 202, "asked twice");
+    let (unknown, _) = ask(&mut cluster, 0, "/admin/api/nodes/shop-9/drain").await?;
+    assert_eq!(unknown, 404);
+    let is = |seen: &Value, state: &str, shards: &dyn Fn(f64) -> bool| {
+        list(seen, "nodes").iter().any(|node| {
+            let owned = node["shards_owned"].as_f64().is_some_and(shards);
+            node["node"] == "shop-1" && node["state"] == state && owned && node["alive"] == true
+        })
+    };
+    let empty = shows(&mut cluster, 2, |seen| {
+        is(seen, "resting", &|owned| owned == 0.0)
+    })
+    .await?;
+    let rests = |event: &Value| event["what"] == "rests" && event["at"] == "shop-1";
+    assert!(list(&empty, "events").iter().any(rests), "{empty:#}");
+    let ready = actor_tests::Request::get("/health/ready");
+    let ready = cluster.http(1).send(&ready, Deadline::seconds(20)).await;
+    assert_eq!(ready.map(|answer| answer.status).ok(), Some(503));
+    load.answered(200).await?;
+
+    let (status, _) = ask(&mut cluster, 2, "/admin/api/nodes/shop-1/undrain").await?;
+    assert_eq!(status, 202);
+    shows(&mut cluster, 0, |seen| is(seen, "up", &|owned| owned > 0.0)).await?;
+    let (status, said) = ask(&mut cluster, 0, "/admin/api/rebalance").await?;
+    assert_eq!((status, said["told"].as_u64()), (202, Some(2)));
+    let errors = load.finish().await?;
+
+    assert_eq!(errors, 0, "requests that were not answered at once");
     cluster.stop().await
 }

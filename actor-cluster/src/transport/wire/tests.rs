@@ -73,6 +73,7 @@ fn answers() -> Vec<Answer> {
         epoch: 3,
         offset: u64::MAX,
     }));
+    answers.push(Answer::Report(b"{}".to_vec()));
     answers.push(Answer::NotOwner { owner: None });
     answers.push(Answer::NotOwner {
         owner: Some(OwnerHint {
@@ -112,6 +113,7 @@ fn requests() -> Vec<Request> {
     let mut requests = vec![
         Request::Invoke(call()),
         Request::Commit(Effect::Announce(announcement())),
+        Request::Report,
     ];
     requests.extend(dues.map(|due| Request::Commit(Effect::Send(message(due)))));
     requests
@@ -182,6 +184,8 @@ fn the_bytes_stay_what_they_were() {
         written(not_owner)
     );
     assert_eq!(hex(&notes()[0].encode()), written(due));
+    assert_eq!(hex(&Request::Report.encode()), "0103");
+    assert_eq!(hex(&Answer::Report(b"{}".to_vec()).encode()), "0104027b7d");
 }
 
 #[test]

@@ -145,7 +145,7 @@ impl<'l> Round<'l> {
         }
         for &(shard, epoch) in &receipt.fenced {
             // The database knows better: whoever still acts for this epoch here must stop.
-            self.lane.config.shards.revoke_epoch(shard, epoch);
+            self.lane.config.shards.fence(shard, epoch);
         }
         let mut numbers = receipt.numbers;
         for item in part.items {

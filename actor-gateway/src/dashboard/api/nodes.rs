@@ -8,26 +8,17 @@ use actor_cluster::{
 };
 use actor_core::{
     hosting::Hosting,
-    id::{Incarnation, NodeId, ShardId},
+    id::{Incarnation, NodeId},
     store::{
         nodes::{self, NodeRow},
         ownership::{self, ShardRow},
     },
 };
-use axum::{
-    Json,
-    extract::{Request, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::State};
 use serde_json::{Value, json};
 
-use super::store;
-use crate::{
-    gateway::{Shared, shown},
-    rejection::Rejection,
-    request::Segments,
-    topics,
-};
+use super::{reports, store};
+use crate::{gateway::Shared, rejection::Rejection};
 
 /// The lease against which expiries are judged where the node's own is not known; a display, not a
 /// decision.
@@ -60,10 +51,13 @@ pub(in crate::dashboard) async fn list(
         *owned.entry(life).or_insert(0_u32) += 1;
     }
     let stuck = shared.stuck.count(hosting).await;
+    let reports = reports::of_all(&shared).await;
     let nodes = rows.into_iter().map(|row| {
         let shards = owned.get(&(row.node.clone(), row.incarnation)).copied();
         let link = dialled(&cluster.links, &row.node, row.incarnation);
-        about(hosting, &row, shards.unwrap_or(0), link)
+        let mut about = about(hosting, &row, shards.unwrap_or(0), link);
+        about["progress"] = reports.progress(&row);
+        about
     });
     let nodes: Vec<Value> = nodes.collect();
     Ok(Json(json!({
@@ -74,10 +68,12 @@ pub(in crate::dashboard) async fn list(
         "sessions": shared.sessions.count(),
         "stuck": stuck.map(|here| here + cluster.stuck_unowned),
         "draining": hosting.accepting().is_err(),
+        "resting": shared.rests(),
         "lease_ttl_ms": shared.lease_ttl().map(|ttl| ttl.as_millis() as u64),
         "nodes": nodes,
         "links": cluster.links,
         "changes": cluster.changes,
+        "events": reports.events(),
         "singletons": singletons,
     })))
 }
@@ -139,9 +135,10 @@ pub(in crate::dashboard) async fn shards(
             Box::pin(async move { ownership::list(connection).await })
         });
     let rows = rows.await.map_err(store)?;
+    let leaving = reports::of_all(&shared).await.leaving();
     let (mut moving, mut unowned) = (0, 0);
     let shards = rows.into_iter().map(|row| {
-        let leaves = leaves(hosting, row.shard);
+        let leaves = leaving.contains(&row.shard.0);
         moving += u32::from(leaves);
         unowned += u32::from(row.owner.is_none());
         let (owner, life) = row
@@ -163,51 +160,4 @@ pub(in crate::dashboard) async fn shards(
         "unowned": unowned,
         "shards": shards,
     })))
-}
-
-/// Says whether this node owns the shard still but lets nothing new begin in it. What other nodes
-/// are giving up only they know.
-fn leaves(hosting: &Hosting, shard: ShardId) -> bool {
-    hosting.shards().epoch(shard).is_some() && !hosting.shards().serves(shard)
-}
-
-/// Stops this node in order, as SIGTERM does.
-pub(in crate::dashboard) async fn drain(
-    State(shared): State<Arc<Shared>>,
-    Segments(node): Segments<String>,
-    request: Request,
-) -> Result<(StatusCode, Json<Value>), Rejection> {
-    let own = shared.client.hosting().shards().node().clone();
-    if node != own.as_str() {
-        return Err(elsewhere(&shared, &own, &node).await?);
-    }
-    let (mut parts, _) = request.into_parts();
-    let drain = topics::drain(&mut parts, &shared).await;
-    tracing::info!(node, "an operator drains the node");
-    drain.begin();
-    Ok((
-        StatusCode::ACCEPTED,
-        Json(json!({"node": node, "draining": true})),
-    ))
-}
-
-/// Returns the problem of a drain that was asked of the wrong node: a node drains in its own
-/// program, where its sockets and its end are.
-async fn elsewhere(shared: &Shared, own: &NodeId, node: &str) -> Result<Rejection, Rejection> {
-    let rows = shared
-        .client
-        .hosting()
-        .store()
-        .read("nodes for a drain", |connection| {
-            Box::pin(async move { nodes::list(connection, LEASE).await })
-        });
-    let rows = rows.await.map_err(store)?;
-    let text = match rows.iter().any(|row| row.node.as_str() == node) {
-        true => format!(
-            "this is node `{own}`; {} drains itself: ask its own dashboard, or end it with SIGTERM",
-            shown(node)
-        ),
-        false => format!("there is no node {} in this database", shown(node)),
-    };
-    Ok(Rejection::new("not_hosted", text))
 }
