@@ -60,6 +60,8 @@ pub(crate) fn flags(plan: &Plan, url: &str, number: u32) -> Vec<String> {
 #[derive(Debug)]
 pub(crate) struct Companion {
     pub(crate) name: NodeId,
+    number: u32,
+    lives: u32,
     words: Vec<String>,
     child: Child,
     /// Kept here: to wait for a child closes its input, and with it it would end.
@@ -74,14 +76,23 @@ impl Companion {
         let mut child = launch(&words)?;
         Ok(Self {
             name: NodeId::new(name(number)),
+            number,
+            lives: 1,
             orders: child.stdin.take(),
             child,
             words,
         })
     }
 
-    /// Starts the program again after its end.
+    /// Starts the program again after its end, under another name as a scheduler of containers
+    /// does: a name that falls again and again waits for its part, which is not what is measured.
     pub(crate) async fn restart(&mut self) -> Result<()> {
+        self.lives += 1;
+        let next = format!("{}-{}", name(self.number), self.lives);
+        let flag = self.words.iter().position(|word| word == "--node-name");
+        let at = flag.expect("it has a name") + 1;
+        self.words[at].clone_from(&next);
+        self.name = NodeId::new(next);
         self.child = launch(&self.words)?;
         self.orders = self.child.stdin.take();
         self.up().await
@@ -192,15 +203,15 @@ pub(crate) async fn settled(store: &Store, nodes: u32, rest: Duration) -> Result
         let shares = shares(store).await?;
         let all: usize = shares.values().sum();
         let least = all * SHARE_PERCENT / 100 / nodes as usize;
-        let has_its_part = |number| {
-            let share = shares.get(&Some(NodeId::new(name(number))));
-            share.is_some_and(|share| *share >= least)
-        };
+        let parts = shares
+            .iter()
+            .filter(|(owner, share)| owner.is_some() && **share >= least);
+        let all_have_theirs = parts.count() >= nodes as usize;
         let free = shares.contains_key(&None);
         if free || shares != before {
             since = Clock.now();
         }
-        if Clock.now() - since >= rest && (0..nodes).all(has_its_part) {
+        if Clock.now() - since >= rest && all_have_theirs {
             return Ok(());
         }
         if Clock.now() >= by {
