@@ -350,6 +350,13 @@ impl NodeBuilder {
         self
     }
 
+    /// Sets how large the node's part of the shards is beside those of others: `ACTOR_WEIGHT`.
+    /// Default 1; above 100 counts as 100. With 0 it owns nothing and only sends.
+    pub fn weight(mut self, weight: u32) -> Self {
+        self.parts.settings.weight = weight.min(100);
+        self
+    }
+
     /// Gives handlers a value; they reach it by its type with `ctx.resource::<T>()`.
     pub fn provide<T: Any + Send + Sync>(mut self, value: T) -> Self {
         self.parts.resources.insert(value);

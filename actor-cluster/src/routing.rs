@@ -95,8 +95,8 @@ impl Peers {
         (came, went)
     }
 
-    /// Tells every linked peer; one that cannot be told finds out at its next look. Returns how many
-    /// were told, as far as is known: notes may get lost.
+    /// Tells every linked peer; one that cannot be told finds out at its next look. Returns how
+    /// many were told, as far as is known: notes may get lost.
     pub(crate) fn tell_all(&self, note: &Note) -> usize {
         let peers = self.map.peers();
         let others = peers.iter().filter(|peer| peer.id != self.me);

@@ -52,7 +52,9 @@ function progress(node) {
   const left = node.state === "resting" || node.state === "draining" ? `${shardsOf(node.shards_owned)} left` : null;
   const moving = done.moving ? `${count(done.moving)} moving` : null;
   const running = done.running ? `${count(done.running)} running` : null;
-  return [left, moving, running].filter(Boolean).join(" · ") || "settled";
+  const paused = node.alive && node.paused_ms > 0 ? `waits ${span(node.paused_ms)}: it fell too often` : null;
+  const sends = node.weight === 0 ? "only sends" : null;
+  return [left, sends, paused, moving, running].filter(Boolean).join(" · ") || "settled";
 }
 
 export function nodeList({ nodes, shards }, act) {

@@ -74,6 +74,7 @@ async fn readiness(shared: &Shared) -> Vec<Check> {
     };
     let owned = shards.owned().len();
     let owned = match owned {
+        0 if shared.only_sends() => Ok("it only sends".to_owned()),
         0 => Err("no shard is owned".to_owned()),
         owned => Ok(format!("{owned} of {}", shards.count())),
     };

@@ -302,7 +302,7 @@ async fn a_node_that_is_alone_drains_and_rebalances_nobody_else() {
     assert_problem(&nowhere, 404, "not_hosted");
     let detail = nowhere.1["detail"].to_string();
     assert!(detail.contains("no node `nowhere`"), "{detail}");
-    assert_eq!((status, &rebalanced["told"]), (202, &json!(0)));
+    assert_eq!((status.as_u16(), &rebalanced["told"]), (202, &json!(0)));
     assert!(stage.node.is_ready());
 }
 

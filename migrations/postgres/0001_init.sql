@@ -11,7 +11,8 @@
 CREATE FUNCTION actor_now() RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE
     AS $$ SELECT floor(extract(epoch FROM now()) * 1000)::bigint $$;
 
--- One row a node name; the incarnation counts the lives of that name. Changed every few seconds in place:
+-- One row a node name; the incarnation counts the lives of that name. `ended_at` is when a life was ended, in
+-- order or not; `falls` how many short lives in a row ended without order. Changed every few seconds in place:
 -- there is room on the page and no index on what changes.
 CREATE TABLE nodes (
     node        text COLLATE "C" NOT NULL PRIMARY KEY,
@@ -19,8 +20,18 @@ CREATE TABLE nodes (
     address     text   NOT NULL,
     state       text   NOT NULL,
     expires_at  bigint NOT NULL,
-    started_at  bigint NOT NULL
+    started_at  bigint NOT NULL,
+    ended_at    bigint NOT NULL DEFAULT 0,
+    weight      bigint NOT NULL DEFAULT 1,
+    falls       bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
+
+-- The rows of nodes that are long gone are deleted; no name begins again at or below the highest incarnation
+-- of those, so that none is ever used twice. One row, locked before any of nodes.
+CREATE TABLE pruned_lives (
+    highest bigint NOT NULL
+);
+INSERT INTO pruned_lives (highest) VALUES (0);
 
 -- Ownership. A shard without an owner was released; its incarnation means nothing then. Until `quiet_until` a
 -- former owner, whose lease was ended early, may not know it yet: singletons begin later.

@@ -9,15 +9,26 @@ CREATE TABLE cluster_meta (
     value TEXT NOT NULL
 ) WITHOUT ROWID;
 
--- One row a node name; the incarnation counts the lives of that name.
+-- One row a node name; the incarnation counts the lives of that name. `ended_at` is when a life was ended, in
+-- order or not; `falls` how many short lives in a row ended without order.
 CREATE TABLE nodes (
     node        TEXT    NOT NULL PRIMARY KEY,
     incarnation INTEGER NOT NULL,
     address     TEXT    NOT NULL,
     state       TEXT    NOT NULL,
     expires_at  INTEGER NOT NULL,
-    started_at  INTEGER NOT NULL
+    started_at  INTEGER NOT NULL,
+    ended_at    INTEGER NOT NULL DEFAULT 0,
+    weight      INTEGER NOT NULL DEFAULT 1,
+    falls       INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
+
+-- The rows of nodes that are long gone are deleted; no name begins again at or below the highest incarnation
+-- of those, so that none is ever used twice. One row, locked before any of nodes.
+CREATE TABLE pruned_lives (
+    highest INTEGER NOT NULL
+);
+INSERT INTO pruned_lives (highest) VALUES (0);
 
 -- Ownership. A shard without an owner was released; its incarnation means nothing then. Until `quiet_until` a
 -- former owner, whose lease was ended early, may not know it yet: singletons begin later.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use actor_core::{
     id::{Epoch, Incarnation, NodeId, ShardId},
     store::{
-        StoreError,
+        Sql, StoreError,
         nodes::{self, NodeState, Renewal},
         ownership::{self, Taken},
     },
@@ -327,6 +327,68 @@ async fn a_shard_whose_owners_lease_ran_out_is_not_quiet() -> Result<()> {
 
         assert_eq!(ran_out, Some(Duration::ZERO));
         assert_eq!(replaced, Some(TTL), "the former life of b had a lease");
+        Ok(())
+    })
+    .await
+}
+
+const A_DAY_AGO: Sql = Sql::same("UPDATE nodes SET ended_at = ended_at - 90000000 WHERE node = $1");
+
+/// Rows of the long gone go; what they were called begins above their lives.
+#[tokio::test]
+async fn nodes_that_are_long_gone_are_forgotten_but_no_life_is_counted_twice() -> Result<()> {
+    for_each_backend(async |backend| {
+        let bed = Bed::new(backend).await?;
+        for _ in 0..3 {
+            register(&bed, "gone").await?;
+        }
+        let recent = register(&bed, "recent").await?;
+        for (node, life) in [("gone", Incarnation(3)), ("recent", recent)] {
+            let left = bed.sql(move |c| {
+                Box::pin(async move { nodes::leave(c, &NodeId::new(node), life).await })
+            });
+            assert!(left.await?);
+        }
+        let old = bed.sql(|c| Box::pin(c.execute(&A_DAY_AGO, vec!["gone".into()])));
+        assert_eq!(old.await?, 1);
+
+        register(&bed, "other").await?;
+        let rows = bed.sql(|c| Box::pin(nodes::list(c, TTL))).await?;
+
+        let names: Vec<_> = rows.iter().map(|row| row.node.as_str()).collect();
+        assert!(
+            !names.contains(&"gone") && names.contains(&"recent"),
+            "{names:?}"
+        );
+        assert_eq!(register(&bed, "gone").await?, Incarnation(4));
+        assert_eq!(register(&bed, "recent").await?.0, recent.0 + 1);
+        Ok(())
+    })
+    .await
+}
+
+/// Only short lives that ended without order count, and one long or orderly life forgives.
+#[tokio::test]
+async fn falls_are_counted_and_an_orderly_end_forgives_them() -> Result<()> {
+    for_each_backend(async |backend| {
+        let bed = Bed::new(backend).await?;
+        let falls = async |bed: &Bed| -> Result<u32> {
+            let rows = bed.sql(|c| Box::pin(nodes::list(c, TTL))).await?;
+            let row = rows.iter().find(|row| row.node.as_str() == "b");
+            Ok(row.map_or(0, |row| row.falls))
+        };
+        for fallen in 0..3 {
+            register(&bed, "b").await?;
+            assert_eq!(falls(&bed).await?, fallen);
+        }
+
+        let life = Incarnation(3);
+        let left = bed
+            .sql(move |c| Box::pin(async move { nodes::leave(c, &NodeId::new("b"), life).await }));
+        assert!(left.await?);
+        register(&bed, "b").await?;
+
+        assert_eq!(falls(&bed).await?, 0);
         Ok(())
     })
     .await

@@ -188,3 +188,59 @@ async fn what_a_dead_node_owned_does_not_wait_for_a_stuck_handler(sim: Sim) {
         assert_eq!(call.await.expect("it ends"), Ok(1));
     }
 }
+
+#[sim::test(nodes = 4, host(Counter), seeds = 4)]
+async fn a_heavier_node_has_more_and_one_without_weight_only_sends(sim: Sim) {
+    sim.weigh(2, 3);
+    sim.weigh(3, 0);
+    sim.advance(5 * SECOND).await;
+    for node in [2, 3] {
+        sim.shutdown(node).await.expect("it stops in order");
+        sim.restart(node).await;
+        sim.advance(10 * SECOND).await;
+    }
+
+    let mut owned = Vec::new();
+    for node in 0..4 {
+        let shards = sim.run_on(
+            node,
+            |node| async move { node.hosting().shards().owned().len() },
+        );
+        owned.push(shards.await.expect("it is up"));
+    }
+    let sent = sim.run_on(3, |node| async move {
+        let counter = node.client().entity::<Counter>("a");
+        counter.add(1).await.map_err(drop)
+    });
+
+    assert_eq!(sent.await.expect("it is up"), Ok(1));
+    assert_eq!(owned[3], 0, "{owned:?}");
+    assert!(owned[2] > owned[0] && owned[2] > owned[1], "{owned:?}");
+    assert!(!owners(&sim).contains(&None));
+}
+
+/// Who falls again and again gets nothing that would fall with it, for a while.
+#[sim::test(nodes = 3, host(Counter), seeds = 4)]
+async fn a_node_that_keeps_falling_waits_for_its_shards_and_gets_them_in_the_end(sim: Sim) {
+    sim.advance(5 * SECOND).await;
+    let before = owners(&sim);
+
+    for _ in 0..2 {
+        sim.crash(1);
+        sim.restart(1).await;
+        sim.advance(3 * SECOND).await;
+        assert!(owners(&sim).contains(&Some(1)), "that may happen");
+    }
+    for _ in 0..3 {
+        sim.crash(1);
+        sim.restart(1).await;
+        sim.advance(2 * SECOND).await;
+        assert!(!owners(&sim).contains(&Some(1)), "it fell too often");
+    }
+    sim.advance(Duration::from_secs(10)).await;
+    let waiting = owners(&sim);
+    sim.advance(Duration::from_secs(20)).await;
+
+    assert!(!waiting.contains(&Some(1)) && !waiting.contains(&None));
+    assert_eq!(owners(&sim), before);
+}

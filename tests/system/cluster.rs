@@ -165,3 +165,24 @@ async fn a_node_without_the_secret_is_refused_where_others_are() -> Result<()> {
     assert!(said.contains("ACTOR_CLUSTER_SECRET is not set"), "{said}");
     cluster.stop().await
 }
+
+/// It would own shards that nobody reaches.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_another_secret_is_refused_where_others_are() -> Result<()> {
+    let mut cluster = Cluster::start(1).await?;
+    let stranger = cluster.program(0).clone();
+
+    let ended = stranger
+        .setting("ACTOR_NODE_NAME", "stranger")
+        .setting("ACTOR_CLUSTER_SECRET", "known to somebody else")
+        .run(Deadline::seconds(30))
+        .await?;
+
+    assert_eq!(ended.code, Some(2));
+    let said = ended.err.join("\n");
+    assert!(said.contains("ACTOR_CLUSTER_SECRET"), "{said}");
+    let seen = cluster.seen(0).await?;
+    let nodes = seen["nodes"].as_array().map_or(0, Vec::len);
+    assert_eq!(nodes, 1, "it never registered");
+    cluster.stop().await
+}

@@ -3,7 +3,11 @@
 //! Two tasks, so that a slow balance never delays a renewal. Not used where an operating system
 //! lock stands for the node's life.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use actor_core::{
     clock::{Clock, Instant},
@@ -43,6 +47,7 @@ pub(crate) struct Member {
     pub(crate) changes: Changes,
     /// How long what runs may go on in the shards of a node that is drained.
     pub(crate) drain_within: Duration,
+    pub(crate) placement: Arc<Mutex<placement::Cached>>,
 }
 
 /// What the database says about who is there and who owns what.
@@ -125,8 +130,8 @@ impl Member {
     /// wait for them.
     pub(crate) async fn keep_balance(self) {
         let mut handoff = JoinSet::new();
-        // Invariant: shards are taken off this list by the task that reads the rows, before it reads
-        // them; so rows that were read while a shard left are never believed about it.
+        // Invariant: shards are taken off this list by the task that reads the rows, before it
+        // reads them; so rows that were read while a shard left are never believed about it.
         let mut leaving = Vec::new();
         loop {
             let pause = self.hosting.rng().jitter(self.terms.balance_every(), 20);
@@ -187,8 +192,12 @@ impl Member {
         let rows: Vec<_> = map.shards.iter().map(|row| row.owner.clone()).collect();
         let mut won = self.reconcile(&map.shards, leaving);
         let may = candidates::may_own(&map.nodes);
-        let wanted = placement::assign_but(map.count(), &may, &map.declined_by(&there));
-        let mut moves = placement::moves(self.node(), &there, &rows, &wanted);
+        let mut moves = {
+            let placement = self.placement.lock();
+            let mut placement = placement.unwrap_or_else(PoisonError::into_inner);
+            let wanted = placement.assign(map.count(), may, map.declined_by(&there));
+            placement::moves(self.node(), &there, &rows, wanted)
+        };
         if !self.balances() {
             return Ok(Vec::new());
         }
@@ -361,6 +370,11 @@ impl Member {
             })
         });
         read.await
+    }
+
+    /// Returns how many nodes hold a lease by the database's judgement.
+    pub(crate) async fn count_there(&self) -> Result<usize, StoreError> {
+        Ok(candidates::there(&self.read_map().await?.nodes).len())
     }
 
     /// Returns how many nodes may own shards by the database's judgement.

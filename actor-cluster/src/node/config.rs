@@ -121,6 +121,14 @@ pub struct Settings {
     #[arg(value_parser = parse::shards)]
     pub shards: u32,
 
+    /// How large this node's part of the shards is, beside those of the others
+    ///
+    /// Default 1, 0 to 100. A node of weight 2 gets twice as many as one of weight 1. 0 is for a
+    /// node that only sends: it is a member with links and owns nothing. Used with PostgreSQL only.
+    #[arg(long, env = "ACTOR_WEIGHT", value_name = "NUMBER", default_value = "1")]
+    #[arg(value_parser = parse::weight)]
+    pub weight: u32,
+
     /// How long a silent node keeps its shards
     ///
     /// Default 10s, 1s to 5m.

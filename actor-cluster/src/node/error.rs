@@ -9,6 +9,7 @@ use actor_core::{
 };
 
 use super::config::{SettingError, Settings};
+use crate::transport::DialFailure;
 
 /// Why a node did not start, in one line.
 #[derive(Debug)]
@@ -69,6 +70,13 @@ impl StartError {
         Self::setting(format!(
             "ACTOR_CLUSTER_SECRET is not set, and the node {other} uses this database: nodes of \
              one cluster need the same secret, of at least 16 bytes"
+        ))
+    }
+
+    pub(super) fn unwelcome(other: &NodeId, why: &DialFailure) -> Self {
+        Self::setting(format!(
+            "no node of this database accepts this one ({other}: {why}): ACTOR_CLUSTER_SECRET and \
+             the TLS files must belong to the same cluster"
         ))
     }
 

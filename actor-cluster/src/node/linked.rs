@@ -3,7 +3,15 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use actor_core::{clock::Rng, hosting::Hosting, id::NodeId, shards::Shards, store::nodes::NodeRow};
+use actor_core::{
+    clock::{Clock, Rng},
+    hosting::Hosting,
+    id::NodeId,
+    shards::Shards,
+    store::nodes::NodeRow,
+};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 
 use super::{Settings, StartError, cluster::Changes};
 use crate::{
@@ -13,6 +21,9 @@ use crate::{
     },
     transport::{DialFailure, LinkConfig, Links, Peer, PeerId, Transport as _, socket::Sockets},
 };
+
+/// How long the nodes that are there may take to say whether they accept this one.
+const WELCOME_WITHIN: Duration = Duration::from_secs(2);
 
 /// Links that have their port but serve nobody yet.
 pub(super) struct Linked {
@@ -83,6 +94,51 @@ impl Linked {
             Ok(_) | Err(DialFailure::Refused | DialFailure::Other(_)) => Sought::Gone,
             Err(_) => Sought::Silent,
         }
+    }
+
+    /// Asks the nodes that are there whether they know this one's secret: a node that nobody
+    /// accepts would own shards that nobody reaches. Who does not answer says nothing.
+    ///
+    /// # Errors
+    /// When some refuse this node and none accepts it.
+    pub(super) async fn is_welcome(&self, rows: &[NodeRow]) -> Result<(), StartError> {
+        let mut asked: FuturesUnordered<_> = rows.iter().map(|row| self.knock(row)).collect();
+        let give_up = Clock.sleep(WELCOME_WITHIN);
+        tokio::pin!(give_up);
+        let mut refused = None;
+        loop {
+            // Dropping what was asked only hangs up.
+            let (row, answer) = tokio::select! {
+                biased;
+                answered = asked.next() => match answered {
+                    Some(answered) => answered,
+                    None => break,
+                },
+                () = &mut give_up => break,
+            };
+            match answer {
+                Ok(_) | Err(DialFailure::Other(_)) => return Ok(()),
+                Err(why @ (DialFailure::Unauthenticated | DialFailure::Tls(_))) => {
+                    refused = Some((row, why));
+                }
+                Err(_) => {}
+            }
+        }
+        match refused {
+            Some((row, why)) => Err(StartError::unwelcome(&row.node, &why)),
+            None => Ok(()),
+        }
+    }
+
+    async fn knock<'a>(&self, row: &'a NodeRow) -> (&'a NodeRow, Result<PeerId, DialFailure>) {
+        let peer = Peer {
+            id: PeerId {
+                node: row.node.clone(),
+                incarnation: row.incarnation,
+            },
+            address: row.address.as_str().into(),
+        };
+        (row, self.links.probe(peer).await)
     }
 
     /// Makes what reaches the others, now that this life has its number.

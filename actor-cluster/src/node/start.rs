@@ -161,6 +161,11 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
         )
         .await?;
         outlive(&store, &name, settings.lease_ttl, links.as_ref()).await?;
+        if let Some(links) = &links {
+            links
+                .is_welcome(&others(&store, &name, settings.lease_ttl).await?)
+                .await?;
+        }
     }
     let address = links.as_ref().map_or("", |links| links.address.as_str());
     let registration = register(&store, &settings, &name, address, alone).await?;
@@ -240,11 +245,12 @@ async fn join(node: &Node, terms: Terms, expected: usize, sent: Instant) -> Resu
         peers: node.peers(),
         changes: node.inner.changes.clone(),
         drain_within: node.inner.settings.drain_timeout,
+        placement: Arc::default(),
     };
     node.own(tokio::spawn(member.clone().keep_lease(sent)));
     // Whoever comes first would take everything, only to give it away again.
     let patience = Clock.now() + terms.ttl / 5;
-    while Clock.now() < patience && member.count_live().await? < expected {
+    while Clock.now() < patience && member.count_there().await? < expected {
         Clock.sleep(LOOK_EVERY).await;
     }
     node.own(tokio::spawn(member.clone().keep_watch()));
@@ -313,6 +319,14 @@ fn database_file(url: &str) -> Option<PathBuf> {
     (path != ":memory:").then(|| path.into())
 }
 
+/// Returns the other nodes that hold a lease and can be dialled.
+async fn others(store: &Store, name: &NodeId, ttl: Duration) -> Result<Vec<NodeRow>, StoreError> {
+    let rows = store.read("other nodes", move |c| Box::pin(nodes::list(c, ttl)));
+    let mut rows = rows.await?;
+    rows.retain(|row| row.node != *name && !row.lease_left.is_zero() && !row.address.is_empty());
+    Ok(rows)
+}
+
 /// Waits until no earlier life of this node can hold a lease any more.
 ///
 /// It may be frozen, not dead: until its lease has run out it may still answer calls. If somebody
@@ -370,7 +384,7 @@ async fn register(
     alone: bool,
 ) -> Result<Registration, StoreError> {
     let (name, ttl, count) = (name.clone(), settings.lease_ttl, settings.shards);
-    let address = address.to_owned();
+    let (address, weight) = (address.to_owned(), settings.weight);
     let sent = Clock.now();
     let registered = store.write_lease("register", move |c| {
         Box::pin(async move {
@@ -385,6 +399,7 @@ async fn register(
                 }
             }
             let incarnation = nodes::register(c, &name, &address, ttl).await?;
+            nodes::set_weight(c, &name, incarnation, weight).await?;
             ownership::ensure(c, count).await?;
             suspicions::forget(c).await?;
             declined::forget(c, &name).await?;

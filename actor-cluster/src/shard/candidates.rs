@@ -1,8 +1,9 @@
-//! Who is there, and who may be given shards: pure functions of the rows of nodes.
+//! Who is there, and who may be given how large a part of the shards: pure functions of the rows of
+//! nodes.
 //!
 //! Not here: which of them gets which shard ([`super::placement`]).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use actor_core::{
     id::{Incarnation, NodeId},
@@ -12,26 +13,77 @@ use actor_core::{
 /// Lives of nodes, by name.
 pub type Lives = BTreeMap<NodeId, Incarnation>;
 
+/// How large the part of each node is, by name.
+pub type Weights = BTreeMap<NodeId, u32>;
+
+/// So many falls in a row cost nothing: a machine may be unlucky.
+const FALLS_FREE: u32 = 2;
+
+/// The pause after one fall more; it doubles with each.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
 /// Returns the lives that hold a lease: what they own is theirs, whether they may keep it or not.
 pub fn there(nodes: &[NodeRow]) -> Lives {
-    lives(nodes.iter().filter(|row| !row.lease_left.is_zero()))
+    let holds = |row: &&NodeRow| !row.lease_left.is_zero();
+    let rows = nodes.iter().filter(holds);
+    rows.map(|row| (row.node.clone(), row.incarnation))
+        .collect()
 }
 
-/// Returns the lives that may own shards: those that are up. If there are none, those that rest:
-/// somebody has to serve.
-pub fn may_own(nodes: &[NodeRow]) -> Lives {
-    let state = |state| {
-        let of = move |row: &&NodeRow| row.state == state && !row.lease_left.is_zero();
-        lives(nodes.iter().filter(of))
+/// Returns the nodes that may own shards: those that are up, have a weight and do not flap. If
+/// there are none, those that flap; if there are none of them either, those that rest: somebody has
+/// to serve.
+pub fn may_own(nodes: &[NodeRow]) -> Weights {
+    let of = |choose: fn(&NodeRow) -> bool| -> Weights {
+        let rows = nodes.iter().filter(|row| !row.lease_left.is_zero());
+        rows.filter(|row| row.weight > 0 && choose(row))
+            .map(|row| (row.node.clone(), row.weight))
+            .collect()
     };
-    let up = state(NodeState::Up);
-    match up.is_empty() {
-        true => state(NodeState::Resting),
-        false => up,
+    let choices: [fn(&NodeRow) -> bool; 3] = [
+        |row| row.state == NodeState::Up && row.age >= pause(row.falls),
+        |row| row.state == NodeState::Up,
+        |row| row.state == NodeState::Resting,
+    ];
+    let mut found = choices.into_iter().map(of);
+    found.find(|found| !found.is_empty()).unwrap_or_default()
+}
+
+/// Returns how long a new life waits for its part after so many lives that were short and ended
+/// without order: each time it gets shards and falls again, their callers wait.
+pub fn pause(falls: u32) -> Duration {
+    match falls.checked_sub(FALLS_FREE + 1) {
+        None => Duration::ZERO,
+        Some(more) => PAUSE
+            .saturating_mul(1_u32.checked_shl(more).unwrap_or(u32::MAX))
+            .min(PAUSE_MAX),
     }
 }
 
-fn lives<'a>(rows: impl Iterator<Item = &'a NodeRow>) -> Lives {
-    rows.map(|row| (row.node.clone(), row.incarnation))
-        .collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_falls_again_and_again_waits_longer_each_time_but_not_for_ever() {
+        let table = [
+            (0, 0),
+            (1, 0),
+            (2, 0),
+            (3, 5),
+            (4, 10),
+            (5, 20),
+            (6, 40),
+            (7, 60),
+            (34, 60),
+            (u32::MAX, 60),
+        ];
+
+        for (falls, seconds) in table {
+            assert_eq!(pause(falls), Duration::from_secs(seconds), "{falls}");
+        }
+    }
 }

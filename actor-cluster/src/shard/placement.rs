@@ -1,10 +1,14 @@
-//! Which node should own which shard (architecture D4): rendezvous hashing with bounded load.
+//! Which node should own which shard (architecture D4): weighted rendezvous hashing with bounded
+//! load.
 //!
 //! Not here: moving them. Only the owner starts a move, and a takeover needs the lease to be over.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use actor_core::id::{Incarnation, NodeId, ShardId};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::candidates::{Lives, Weights};
 
 /// Which life of which node a shard's row names.
 pub type Owner = (NodeId, Incarnation);
@@ -13,7 +17,7 @@ pub type Owner = (NodeId, Incarnation);
 pub type Declined = BTreeMap<ShardId, BTreeSet<NodeId>>;
 
 /// How much more than its even share a node may be given, in percent.
-const LOAD_PERCENT_MAX: usize = 120;
+const LOAD_PERCENT_MAX: u64 = 120;
 
 /// What a node should do about its shards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,53 +28,154 @@ pub struct Moves {
     pub give_up: Vec<ShardId>,
 }
 
-/// Returns which node should own each of `count` shards; nothing without live nodes.
-///
-/// Each shard goes to the node with the highest hash of both names that is not full yet, so a node
-/// that comes or goes moves few shards.
-pub fn assign(count: u32, live: &BTreeMap<NodeId, Incarnation>) -> Vec<NodeId> {
-    assign_but(count, live, &Declined::new())
+/// Which node should own each shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Assignment {
+    nodes: Vec<NodeId>,
+    /// For each shard its node's place among `nodes`.
+    owners: Vec<u32>,
 }
 
-/// Returns the same, but gives no shard to a node that declined it, unless all did.
-pub fn assign_but(
-    count: u32,
-    live: &BTreeMap<NodeId, Incarnation>,
-    declined: &Declined,
-) -> Vec<NodeId> {
-    if live.is_empty() {
-        return Vec::new();
+impl Assignment {
+    /// Returns which node should own `shard`; `None` where nobody may own any.
+    pub fn owner(&self, shard: ShardId) -> Option<&NodeId> {
+        let place = self.owners.get(shard.0 as usize)?;
+        self.nodes.get(*place as usize)
     }
-    let shards = count as usize;
-    let room = (shards * LOAD_PERCENT_MAX).div_ceil(live.len() * 100);
-    let mut load: BTreeMap<&NodeId, usize> = live.keys().map(|node| (node, 0)).collect();
-    let mut owners = Vec::with_capacity(shards);
+
+    /// Returns which node should own each shard, in their order.
+    pub fn owners(&self) -> impl Iterator<Item = &NodeId> {
+        self.owners.iter().map(|place| &self.nodes[*place as usize])
+    }
+}
+
+/// One node that may own shards.
+struct Place {
+    /// Of its name.
+    hash: u64,
+    weight: u32,
+    /// How many shards it may be given, and how many it was.
+    room: u64,
+    load: u64,
+}
+
+/// Returns which node should own each of `count` shards; nothing without nodes.
+///
+/// Each shard goes to the node that ranks it highest and is not full yet: ranks are hashes of both
+/// names, stretched by the weight, so a node that comes or goes moves little but its own part. A
+/// node without weight is given nothing; one that declined a shard only if all did.
+pub fn assign(count: u32, weights: &Weights, declined: &Declined) -> Assignment {
+    let mut weights: Vec<_> = weights.iter().filter(|(_, weight)| **weight > 0).collect();
+    weights.sort_by_key(|(_, weight)| **weight);
+    if weights.is_empty() {
+        return Assignment::default();
+    }
+    let total: u64 = weights.iter().map(|(_, weight)| u64::from(**weight)).sum();
+    let mut places: Vec<_> = weights
+        .iter()
+        .map(|(node, weight)| place(count, node, **weight, total))
+        .collect();
+    let mut owners = Vec::with_capacity(count as usize);
     for shard in 0..count {
-        let shard = ShardId(shard);
-        let cannot = declined.get(&shard);
-        // Whoever can serve it at all comes before whoever has room.
-        let rank = |node: &NodeId, load: usize| {
-            let can = cannot.is_none_or(|cannot| !cannot.contains(node));
-            (can, load < room, weight(shard, node))
+        let hash = mix(u64::from(shard));
+        let cannot = declined.get(&ShardId(shard));
+        // Nearly always the first choice has room, and then nothing else has to be looked at.
+        let first = best(&places, hash, |_| true).expect("there are nodes");
+        let best = match cannot {
+            None if has_room(&places[first]) => first,
+            _ => {
+                let can =
+                    |place: usize| cannot.is_none_or(|cannot| !cannot.contains(weights[place].0));
+                // Whoever can serve it at all comes before whoever has room.
+                best(&places, hash, |place| {
+                    can(place) && has_room(&places[place])
+                })
+                .or_else(|| best(&places, hash, can))
+                .unwrap_or(first)
+            }
         };
-        let best = load.iter().max_by_key(|(node, load)| rank(node, **load));
-        let best = best.map(|(node, _)| *node).expect("there are nodes");
-        *load.entry(best).or_default() += 1;
-        owners.push(best.clone());
+        places[best].load += 1;
+        owners.push(u32::try_from(best).expect("fewer nodes than a u32 counts"));
     }
-    owners
+    let nodes = weights.into_iter().map(|(node, _)| node.clone()).collect();
+    Assignment { nodes, owners }
+}
+
+/// Returns a node's place before anything is given to it.
+///
+/// Its room is 1.2 times its even share. What of that is not whole counts for some nodes and not
+/// for others, as their names say: if all rounded alike, one node more or less could change the
+/// room of all at once, and with it the owners of many shards.
+fn place(count: u32, node: &NodeId, weight: u32, total: u64) -> Place {
+    let hash = xxh3_64(node.as_str().as_bytes());
+    let part = u64::from(count) * u64::from(weight);
+    let even = part.div_ceil(total);
+    let hundredth = part * LOAD_PERCENT_MAX / total;
+    let room = (hundredth + mix(hash) % 100) / 100;
+    Place {
+        hash,
+        weight,
+        // Never so little that not all shards have a place.
+        room: room.max(even),
+        load: 0,
+    }
+}
+
+fn has_room(place: &Place) -> bool {
+    place.load < place.room
+}
+
+/// Returns who ranks a shard highest among those that `may` own it.
+///
+/// A hash is a draw from 0 to 1, and the greatest of `draw ^ (1 / weight)` wins: each node in
+/// proportion to its weight, whoever else is there. Nodes of one weight compare their draws alone;
+/// the logarithm is taken of the greatest of each run of equal weights.
+fn best(places: &[Place], shard: u64, may: impl Fn(usize) -> bool) -> Option<usize> {
+    let mut best: Option<(f64, usize)> = None;
+    let mut first = 0;
+    while first < places.len() {
+        let weight = places[first].weight;
+        let (mut greatest, mut winner, mut next) = (0, None, first);
+        while next < places.len() && places[next].weight == weight {
+            let draw = mix(places[next].hash ^ shard);
+            if (draw > greatest || winner.is_none()) && may(next) {
+                (greatest, winner) = (draw, Some(next));
+            }
+            next += 1;
+        }
+        if let Some(winner) = winner {
+            let rank = rank(greatest, weight);
+            if best.is_none_or(|(best, _)| rank > best) {
+                best = Some((rank, winner));
+            }
+        }
+        first = next;
+    }
+    best.map(|(_, winner)| winner)
+}
+
+/// Returns the logarithm of `draw ^ (1 / weight)`; the order is the same.
+fn rank(draw: u64, weight: u32) -> f64 {
+    let draw = (draw as f64 + 1.0) / (u64::MAX as f64 + 2.0);
+    draw.ln() / f64::from(weight)
+}
+
+/// Returns bits that look drawn by lot, always the same for the same number: multiplications are
+/// enough here, and cheap enough for each pair of a thousand nodes and a hundred thousand shards.
+fn mix(number: u64) -> u64 {
+    let number = (number ^ (number >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    let number = (number ^ (number >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    number ^ (number >> 32)
 }
 
 /// Returns what node `me` should do, given the lives that are there, the owner in each shard's row,
 /// and which node should own each.
-pub fn moves(
-    me: &NodeId,
-    there: &BTreeMap<NodeId, Incarnation>,
-    rows: &[Option<Owner>],
-    wanted: &[NodeId],
-) -> Moves {
+pub fn moves(me: &NodeId, there: &Lives, rows: &[Option<Owner>], wanted: &Assignment) -> Moves {
     let mut moves = Moves::default();
-    for ((shard, row), wanted) in (0..).map(ShardId).zip(rows).zip(wanted) {
+    for (shard, row) in (0..).map(ShardId).zip(rows) {
+        let Some(wanted) = wanted.owner(shard) else {
+            break; // Nobody may own any: what is owned stays where it is.
+        };
         let owner = row
             .as_ref()
             .filter(|(node, life)| there.get(node) == Some(life));
@@ -83,122 +188,26 @@ pub fn moves(
     moves
 }
 
-fn weight(shard: ShardId, node: &NodeId) -> u64 {
-    xxhash_rust::xxh3::xxh3_64_with_seed(node.as_str().as_bytes(), u64::from(shard.0))
+/// The last assignment, for as long as nothing it was made of changes.
+#[derive(Debug, Default)]
+pub struct Cached {
+    last: Option<(u32, Weights, Declined, Assignment)>,
+}
+
+impl Cached {
+    /// Returns [`assign`] of these, made anew only if something changed.
+    pub fn assign(&mut self, count: u32, weights: Weights, declined: Declined) -> &Assignment {
+        let same = |last: &(u32, Weights, Declined, Assignment)| {
+            (last.0, &last.1, &last.2) == (count, &weights, &declined)
+        };
+        let last = self.last.take().filter(same);
+        let last = last.unwrap_or_else(|| {
+            let assignment = assign(count, &weights, &declined);
+            (count, weights, declined, assignment)
+        });
+        &self.last.insert(last).3
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn nodes(names: &[&str]) -> BTreeMap<NodeId, Incarnation> {
-        names
-            .iter()
-            .map(|name| (NodeId::new(name), Incarnation(1)))
-            .collect()
-    }
-
-    fn loads(owners: &[NodeId]) -> BTreeMap<&str, usize> {
-        let mut loads = BTreeMap::new();
-        for owner in owners {
-            *loads.entry(owner.as_str()).or_default() += 1;
-        }
-        loads
-    }
-
-    #[test]
-    fn no_node_is_given_much_more_than_its_share() {
-        for count in [1, 7, 16, 512] {
-            for names in [
-                &["a"][..],
-                &["a", "b"],
-                &["a", "b", "c"],
-                &["a", "b", "c", "d", "e"],
-            ] {
-                let owners = assign(count, &nodes(names));
-
-                assert_eq!(owners.len(), count as usize);
-                let most = (count as usize * 120).div_ceil(names.len() * 100);
-                assert!(
-                    loads(&owners).values().all(|load| *load <= most),
-                    "{count} {names:?}"
-                );
-            }
-        }
-        assert!(assign(16, &nodes(&[])).is_empty());
-    }
-
-    #[test]
-    fn a_node_that_leaves_moves_little_but_its_own_shards() {
-        let before = assign(512, &nodes(&["a", "b", "c", "d"]));
-        let after = assign(512, &nodes(&["a", "b", "c"]));
-
-        let moved = before
-            .iter()
-            .zip(&after)
-            .filter(|(before, after)| before != after)
-            .count();
-
-        let own = before.iter().filter(|owner| owner.as_str() == "d").count();
-        assert!(
-            moved <= own + 512 / 10,
-            "{moved} moved, {own} were the leaver's"
-        );
-    }
-
-    #[test]
-    fn shards_of_the_dead_are_taken_and_shards_of_the_living_given_up_by_their_owner_only() {
-        let (a, b) = (NodeId::new("a"), NodeId::new("b"));
-        let live = nodes(&["a", "b"]);
-        let owners = assign(8, &live);
-        let wanted_by = |node: &NodeId| -> Vec<ShardId> {
-            let shards = (0..8).map(ShardId).zip(&owners);
-            shards
-                .filter(|(_, owner)| *owner == node)
-                .map(|(shard, _)| shard)
-                .collect()
-        };
-        let all = |name: &str, life| vec![Some((NodeId::new(name), Incarnation(life))); 8];
-
-        for rows in [all("dead", 1), all("b", 0), vec![None; 8]] {
-            let expected = Moves {
-                take: wanted_by(&a),
-                give_up: vec![],
-            };
-            assert_eq!(moves(&a, &live, &rows, &owners), expected);
-        }
-        let mine = all("a", 1);
-        let expected = Moves {
-            take: vec![],
-            give_up: wanted_by(&b),
-        };
-        assert_eq!(moves(&a, &live, &mine, &owners), expected);
-        assert_eq!(moves(&b, &live, &mine, &owners), Moves::default());
-    }
-
-    #[test]
-    fn a_declined_shard_goes_to_a_node_that_can_serve_it_and_others_stay() {
-        let (a, b) = (NodeId::new("a"), NodeId::new("b"));
-        let live = nodes(&["a", "b"]);
-        let before = assign(16, &live);
-        let of_a: Vec<_> = (0..16)
-            .map(ShardId)
-            .filter(|shard| before[shard.0 as usize] == a)
-            .collect();
-        let by = |names: &[&NodeId]| -> BTreeSet<NodeId> {
-            names.iter().map(|node| (*node).clone()).collect()
-        };
-        let declined = Declined::from([(of_a[0], by(&[&a])), (of_a[1], by(&[&a, &b]))]);
-
-        let after = assign_but(16, &live, &declined);
-
-        let differ = (0..16).filter(|shard| before[*shard] != after[*shard]);
-        assert_eq!(differ.collect::<Vec<_>>(), [of_a[0].0 as usize]);
-        let mine: Vec<_> = before
-            .iter()
-            .map(|node| Some((node.clone(), Incarnation(1))))
-            .collect();
-        let moves = moves(&a, &live, &mine, &after);
-        assert_eq!(moves.give_up, [of_a[0]]);
-    }
-}
+mod tests;

@@ -124,6 +124,12 @@ impl Sim {
         shared.store(ms, std::sync::atomic::Ordering::Relaxed);
     }
 
+    /// Sets how large a node's part of the shards is, from its next start on; default 1, 0 for one
+    /// that only sends.
+    pub fn weigh(&self, node: usize, weight: u32) {
+        self.shared.slot(node).weight = Some(weight);
+    }
+
     /// Lets all nodes host `C` instead of what they host now, each from its next start on: the next
     /// release of the program. The test itself keeps calling with the types it began with.
     pub fn release<C: Component>(&self) {

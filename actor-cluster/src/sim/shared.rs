@@ -64,6 +64,8 @@ pub(super) struct Slot {
     pub(super) trouble: Option<String>,
     /// When it starts again by itself.
     pub(super) restart_at: Option<Duration>,
+    /// Of its next life; `None` is the default.
+    pub(super) weight: Option<u32>,
 }
 
 /// See the module.

@@ -275,12 +275,17 @@ impl World {
             .install
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        let weight = match part {
+            Part::Node { index, .. } => self.shared.slot(index).weight.unwrap_or(1),
+            Part::Driver => 1,
+        };
         let settings = Settings {
             node_name: part.to_string(),
             shards: SHARDS,
             cluster_listen: Host::from(part).address(),
             cluster_secret: Some(Secret::new(SECRET)),
             lease_ttl: self.shared.lease_ttl(),
+            weight,
             ..Settings::default()
         };
         let builder = Node::builder()

@@ -424,14 +424,17 @@ impl Hosting {
     /// Refills the timers until the node stops.
     pub(super) async fn keep_refilling(self: Arc<Self>) {
         loop {
+            let mut pause = REFILL_EVERY;
             if let Err(error) = self.refill().await {
                 tracing::warn!(%error, "timers could not be read");
+                // The next look must not be as far away as after one that found everything.
+                pause = self.rng.jitter(POLL_EVERY, 20);
             }
             tokio::select! {
                 biased;
                 // Both only wait; a timer that is announced meanwhile is found by the next look.
                 () = self.sooner.notified() => {}
-                () = self.clock.sleep(REFILL_EVERY) => {}
+                () = self.clock.sleep(pause) => {}
             }
         }
     }

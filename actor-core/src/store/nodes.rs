@@ -40,6 +40,12 @@ pub struct NodeRow {
     pub lease_left: Duration,
     /// When this life began, in milliseconds since 1970.
     pub started_at: i64,
+    /// How long this life has lasted by the database's clock.
+    pub age: Duration,
+    /// How large its part of the shards is beside others; 0 for a node that only sends.
+    pub weight: u32,
+    /// How many short lives of this name in a row ended before this one without order.
+    pub falls: u32,
 }
 
 /// What a renewal found.
@@ -52,41 +58,111 @@ pub struct Renewal {
     pub owned: Vec<(ShardId, Epoch)>,
 }
 
-const REGISTER: Sql = Sql {
-    sqlite: "INSERT INTO nodes (node, incarnation, address, state, expires_at, started_at)
-             VALUES ($1, 1, $2, 'up', $3, $4)
-             ON CONFLICT (node) DO UPDATE SET incarnation = nodes.incarnation + 1,
-               address = excluded.address, state = excluded.state,
-               expires_at = excluded.expires_at, started_at = excluded.started_at
+/// For how long the row of a node that is gone is kept, for operators to see.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// A life that lasted this long forgives the falls before it.
+const STEADY: Duration = Duration::from_secs(120);
+
+// Whoever registers waits here for whoever prunes, and sees what was pruned.
+const HIGHEST: Sql = Sql {
+    sqlite: "SELECT highest FROM pruned_lives",
+    postgres: "SELECT highest FROM pruned_lives FOR UPDATE",
+};
+
+// Rows that somebody has locked are about to live again.
+const PRUNE: Sql = Sql {
+    sqlite: "DELETE FROM nodes
+             WHERE node <> $1 AND expires_at < $2 AND (expires_at > 0 OR ended_at < $2)
              RETURNING incarnation",
-    postgres: "INSERT INTO nodes (node, incarnation, address, state, expires_at, started_at)
-               VALUES ($1, 1, $2, 'up', actor_now() + $3, actor_now() + $4)
-               ON CONFLICT (node) DO UPDATE SET incarnation = nodes.incarnation + 1,
-                 address = excluded.address, state = excluded.state,
-                 expires_at = excluded.expires_at, started_at = excluded.started_at
+    postgres: "DELETE FROM nodes WHERE node IN
+                 (SELECT node FROM nodes
+                  WHERE node <> $1 AND expires_at < actor_now() + $2
+                    AND (expires_at > 0 OR ended_at < actor_now() + $2)
+                  ORDER BY node FOR UPDATE SKIP LOCKED)
                RETURNING incarnation",
 };
 
-/// Registers a new life of `node` and returns its incarnation.
+const RAISE_HIGHEST: Sql = Sql::same("UPDATE pruned_lives SET highest = $1 WHERE highest < $1");
+
+const REGISTER: Sql = Sql {
+    sqlite: "INSERT INTO nodes (node, incarnation, address, state, expires_at, started_at)
+             VALUES ($1, $2, $3, 'up', $4, $5)
+             ON CONFLICT (node) DO UPDATE SET incarnation = nodes.incarnation + 1,
+               address = excluded.address, state = excluded.state,
+               expires_at = excluded.expires_at, started_at = excluded.started_at,
+               ended_at = 0, weight = 1,
+               falls = CASE WHEN nodes.state = 'left' OR nodes.started_at < $6 THEN 0
+                            ELSE nodes.falls + 1 END
+             RETURNING incarnation",
+    postgres: "INSERT INTO nodes (node, incarnation, address, state, expires_at, started_at)
+               VALUES ($1, $2, $3, 'up', actor_now() + $4, actor_now() + $5)
+               ON CONFLICT (node) DO UPDATE SET incarnation = nodes.incarnation + 1,
+                 address = excluded.address, state = excluded.state,
+                 expires_at = excluded.expires_at, started_at = excluded.started_at,
+                 ended_at = 0, weight = 1,
+                 falls = CASE WHEN nodes.state = 'left'
+                                OR nodes.started_at < actor_now() + $6 THEN 0
+                              ELSE nodes.falls + 1 END
+               RETURNING incarnation",
+};
+
+/// Registers a new life of `node` and returns its incarnation. Rows of nodes that have been gone
+/// for a day are deleted by it: only registering makes more of them.
 ///
-/// The former life loses its lease by it; whether it may is decided before (D1, D9).
+/// The former life loses its lease by it; whether it may is decided before (D1, D9). Must run
+/// inside a transaction.
 ///
 /// # Errors
-/// When the statement fails.
+/// When a statement fails.
 pub async fn register(
     c: &mut Connection,
     node: &NodeId,
     address: &str,
     ttl: Duration,
 ) -> Result<Incarnation, StoreError> {
+    let highest = prune(c, node).await?;
     let values = vec![
         node.into(),
+        (highest + 1).into(),
         address.into(),
         Value::from_now(ttl),
         Value::NOW,
+        Value::ago(STEADY),
     ];
     let row = c.query_one(&REGISTER, values).await?;
     expect(row)?.incarnation(0)
+}
+
+/// Deletes the rows of those that are long gone, but for `node`; returns the highest incarnation
+/// that was ever deleted.
+async fn prune(c: &mut Connection, node: &NodeId) -> Result<i64, StoreError> {
+    let before = expect(c.query_one(&HIGHEST, vec![]).await?)?.int(0)?;
+    let gone = c.query(&PRUNE, vec![node.into(), Value::ago(KEPT)]).await?;
+    let mut highest = before;
+    for row in &gone {
+        highest = highest.max(row.int(0)?);
+    }
+    if highest > before {
+        c.execute(&RAISE_HIGHEST, vec![highest.into()]).await?;
+    }
+    Ok(highest)
+}
+
+const WEIGH: Sql = Sql::same("UPDATE nodes SET weight = $3 WHERE node = $1 AND incarnation = $2");
+
+/// Says how large this life's part of the shards is beside others; 1 if it never says.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn set_weight(
+    c: &mut Connection,
+    node: &NodeId,
+    incarnation: Incarnation,
+    weight: u32,
+) -> Result<(), StoreError> {
+    let values = vec![node.into(), incarnation.into(), weight.into()];
+    c.execute(&WEIGH, values).await.map(drop)
 }
 
 const RENEW: Sql = Sql {
@@ -183,10 +259,12 @@ pub async fn set_resting(
     row.map(|row| row.incarnation(0)).transpose()
 }
 
-const TOMBSTONE: Sql = Sql::same(
-    "UPDATE nodes SET state = $3, expires_at = 0
-     WHERE node = $1 AND incarnation = $2 AND expires_at > 0",
-);
+const TOMBSTONE: Sql = Sql {
+    sqlite: "UPDATE nodes SET state = $3, expires_at = 0, ended_at = $4
+             WHERE node = $1 AND incarnation = $2 AND expires_at > 0",
+    postgres: "UPDATE nodes SET state = $3, expires_at = 0, ended_at = actor_now() + $4
+               WHERE node = $1 AND incarnation = $2 AND expires_at > 0",
+};
 
 /// Ends the lease of a node found dead. Returns false when that life had ended before.
 ///
@@ -200,8 +278,11 @@ pub async fn tombstone(
     end(c, node, incarnation, NodeState::Dead).await
 }
 
-const TOMBSTONE_ALL: Sql =
-    Sql::same("UPDATE nodes SET state = 'dead', expires_at = 0 WHERE expires_at > 0");
+const TOMBSTONE_ALL: Sql = Sql {
+    sqlite: "UPDATE nodes SET state = 'dead', expires_at = 0, ended_at = $1 WHERE expires_at > 0",
+    postgres: "UPDATE nodes SET state = 'dead', expires_at = 0, ended_at = actor_now() + $1
+               WHERE expires_at > 0",
+};
 
 /// Ends every lease: for whoever holds the lock that proves that no other process uses the database
 /// (architecture D9). Returns how many there were.
@@ -209,7 +290,7 @@ const TOMBSTONE_ALL: Sql =
 /// # Errors
 /// When the statement fails.
 pub async fn tombstone_all(c: &mut Connection) -> Result<u64, StoreError> {
-    c.execute(&TOMBSTONE_ALL, vec![]).await
+    c.execute(&TOMBSTONE_ALL, vec![Value::NOW]).await
 }
 
 /// Ends this node's own lease, after its shards were released. Returns false if it had ended
@@ -231,20 +312,26 @@ async fn end(
     incarnation: Incarnation,
     state: NodeState,
 ) -> Result<bool, StoreError> {
-    let values = vec![node.into(), incarnation.into(), state.name().into()];
+    let values = vec![
+        node.into(),
+        incarnation.into(),
+        state.name().into(),
+        Value::NOW,
+    ];
     Ok(c.execute(&TOMBSTONE, values).await? > 0)
 }
 
 const LIST: Sql = Sql {
-    sqlite: "SELECT node, incarnation, address, state, expires_at - $1, started_at
+    sqlite: "SELECT node, incarnation, address, state, expires_at - $1, started_at,
+               $1 - started_at, weight, falls
              FROM nodes ORDER BY node",
-    postgres:
-        "SELECT node, incarnation, address, state, expires_at - (actor_now() + $1), started_at
+    postgres: "SELECT node, incarnation, address, state, expires_at - (actor_now() + $1),
+                 started_at, actor_now() + $1 - started_at, weight, falls
                FROM nodes ORDER BY node",
 };
 
-/// Returns all nodes ever registered, by name. An expiry further ahead than two leases of `ttl`
-/// counts as expired.
+/// Returns all nodes but those that have been gone for long, by name. An expiry further ahead than
+/// two leases of `ttl` counts as expired.
 ///
 /// # Errors
 /// When the statement fails.
@@ -261,6 +348,9 @@ fn read(row: &Row, ttl: Duration) -> Result<NodeRow, StoreError> {
         state: NodeState::parse(&row.text(3)?),
         lease_left: lease_left(row.int(4)?, ttl),
         started_at: row.int(5)?,
+        age: Duration::from_millis(u64::try_from(row.int(6)?).unwrap_or(0)),
+        weight: u32::try_from(row.int(7)?).unwrap_or(1),
+        falls: u32::try_from(row.int(8)?).unwrap_or(0),
     })
 }
 

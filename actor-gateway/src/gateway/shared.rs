@@ -126,6 +126,17 @@ impl Shared {
         phase == Some(Phase::Resting)
     }
 
+    /// Says whether the node is meant to own nothing.
+    pub(crate) fn only_sends(&self) -> bool {
+        let settings = self.node.as_ref().map(Node::settings);
+        let leased = self
+            .client
+            .hosting()
+            .shards()
+            .lease_left(self.client.hosting().now());
+        leased.is_some() && settings.is_some_and(|settings| settings.weight == 0)
+    }
+
     /// Returns the open topics.
     pub(crate) fn topics(&self) -> &BTreeMap<String, TopicAccess> {
         &self.topics

@@ -290,7 +290,8 @@ impl Cluster {
 
     /// Waits until every shard is owned and every node has its share.
     pub(crate) async fn is_balanced(&mut self) -> Result<()> {
-        let least = SHARDS / self.len() as f64 * 0.7;
+        // Placement bounds what a node has at most; how little one has is up to the names' hashes.
+        let least = SHARDS / self.len() as f64 * 0.6;
         self.own(
             "its share",
             |owned| {

@@ -77,6 +77,13 @@ pub(super) fn file(text: &str) -> Parsed<PathBuf> {
     Ok(path)
 }
 
+pub(super) fn weight(text: &str) -> Parsed<u32> {
+    match text.parse() {
+        Ok(weight @ 0..=100) => Ok(weight),
+        _ => Err("a whole number, 0 to 100".to_owned()),
+    }
+}
+
 pub(super) fn shards(text: &str) -> Parsed<u32> {
     match text.parse() {
         Ok(count @ 1..=65_536) => Ok(count),

@@ -13,6 +13,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(settings.database_url, "sqlite://shop.db");
     assert_eq!(settings.http_listen.to_string(), "127.0.0.1:8080");
     assert_eq!(settings.shards, 512);
+    assert_eq!(settings.weight, 1);
     assert_eq!(settings.lease_ttl, Duration::from_secs(10));
     assert_eq!(settings.drain_timeout, Duration::from_secs(25));
     assert_eq!(settings.log, "info");
@@ -60,6 +61,7 @@ fn a_wrong_setting_is_one_line_that_names_it_its_value_and_what_is_accepted() {
             "exists",
         ),
         ("--shards", "0", "ACTOR_SHARDS", "1 to 65536"),
+        ("--weight", "101", "ACTOR_WEIGHT", "0 to 100"),
         ("--lease-ttl", "10", "ACTOR_LEASE_TTL", "1s to 5m"),
         ("--lease-ttl", "6m", "ACTOR_LEASE_TTL", "1s to 5m"),
         ("--drain-timeout", "2h", "ACTOR_DRAIN_TIMEOUT", "0s to 1h"),

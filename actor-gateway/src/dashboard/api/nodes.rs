@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actor_cluster::{
     node::SingletonStatus,
+    shard::candidates,
     transport::{Direction, LinkSnapshot},
 };
 use actor_core::{
@@ -108,6 +109,8 @@ fn about(hosting: &Hosting, row: &NodeRow, shards: u32, link: Option<&LinkSnapsh
         "started_at_ms": row.started_at,
         "uptime_ms": if alive { Some((now - row.started_at).max(0)) } else { None },
         "shards_owned": shards,
+        "weight": row.weight,
+        "paused_ms": candidates::pause(row.falls).saturating_sub(row.age).as_millis() as u64,
         "link": link.map(|link| link.state),
     })
 }

@@ -50,8 +50,9 @@ async fn drain_in_cluster(node: &Node, name: &str) -> Result<Accepted, Rejection
         return Err(nobody(name));
     };
     tracing::info!(node = name, "an operator drains the node");
-    let happens = "its shards go to other nodes as what runs in them ends; it stays up, not ready, \
-                   until its program starts anew or it is undrained; progress is in /admin/api/nodes";
+    let happens = "its shards go to other nodes as what runs in them ends; it stays up, not \
+                   ready, until its program starts anew or it is undrained; /admin/api/nodes \
+                   shows how far it is";
     Ok(accepted(json!({
         "node": name,
         "incarnation": life.incarnation.0,
