@@ -26,9 +26,8 @@ const LEASE: Duration = Duration::from_secs(3);
 const FAULTS: u32 = 12;
 
 /// How long a cluster may take to be as it was, once nothing goes wrong any more: a lease, and
-/// whatever waits for its next poll. A timer whose announcement was lost waits longest, for its
-/// owner's next look at the timers, which comes every 20 s.
-const REST: Duration = Duration::from_secs(25);
+/// whatever waits for its next poll.
+const REST: Duration = Duration::from_secs(15);
 
 async fn a_day(sim: &Sim, witnesses: Witnesses) {
     sim.lease_ttl(LEASE);

@@ -149,23 +149,11 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
     prepare(&store, migrations, settings.shards).await?;
     let life = environment.life.on(store.dialect());
     let alone = life == Life::Alone;
-    let mut links = None;
-    if !alone {
-        // The port comes before the lease and goes after it, so that nobody else answers there.
-        links = Linked::bind(
-            &settings,
-            &name,
-            &environment.rng,
-            environment.sockets.clone(),
-        )
-        .await?;
-        outlive(&store, &name, settings.lease_ttl, links.as_ref()).await?;
-        if let Some(links) = &links {
-            links
-                .is_welcome(&others(&store, &name, settings.lease_ttl).await?)
-                .await?;
-        }
-    }
+    let (rng, sockets) = (&environment.rng, environment.sockets.clone());
+    let links = match alone {
+        true => None,
+        false => arrive(&settings, &name, &store, rng, sockets).await?,
+    };
     let address = links.as_ref().map_or("", |links| links.address.as_str());
     let registration = register(&store, &settings, &name, address, alone).await?;
     let terms = Terms {
@@ -204,6 +192,25 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
         shards = node.hosting().shards().owned().len(), "the node is up"
     );
     Ok(node)
+}
+
+/// Takes the port of the links, waits for the end of former lives, and makes sure that the others
+/// let this node in. The port comes before the lease and goes after it, so that nobody else answers
+/// there.
+async fn arrive(
+    settings: &Settings,
+    name: &NodeId,
+    store: &Store,
+    rng: &Rng,
+    sockets: Arc<dyn Sockets>,
+) -> Result<Option<Linked>, StartError> {
+    let ttl = settings.lease_ttl;
+    let links = Linked::bind(settings, name, rng, sockets).await?;
+    outlive(store, name, ttl, links.as_ref()).await?;
+    if let Some(links) = &links {
+        links.is_welcome(&others(store, name, ttl).await?).await?;
+    }
+    Ok(links)
 }
 
 fn assemble(
