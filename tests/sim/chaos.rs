@@ -23,11 +23,11 @@ use self::{
 const LEASE: Duration = Duration::from_secs(3);
 
 /// Faults of one day.
-const FAULTS: u32 = 12;
+const FAULTS: u32 = 7;
 
 /// How long a cluster may take to be as it was, once nothing goes wrong any more: a lease, and
 /// whatever waits for its next poll.
-const REST: Duration = Duration::from_secs(15);
+const REST: Duration = Duration::from_secs(11);
 
 async fn a_day(sim: &Sim, witnesses: Witnesses) {
     sim.lease_ttl(LEASE);
@@ -53,14 +53,14 @@ pub(crate) async fn an_honest_day(sim: &Sim) {
 /// What its nodes host.
 pub(crate) type Hosted = (Register, Ledger, Relay, Transfer);
 
-#[sim::test(nodes = 5, host(Register, Ledger, Relay, Transfer), seeds = 150)]
+#[sim::test(nodes = 5, host(Register, Ledger, Relay, Transfer), seeds = 100)]
 async fn whatever_fails_what_was_promised_holds(sim: Sim) {
     a_day(&sim, Witnesses::Honest).await;
 }
 
 /// Live nodes are taken for dead: their reads may be old until they find out, their writes never
 /// count.
-#[sim::test(nodes = 5, host(Register, Ledger, Relay, Transfer), seeds = 50)]
+#[sim::test(nodes = 5, host(Register, Ledger, Relay, Transfer), seeds = 100)]
 async fn live_nodes_that_are_taken_for_dead_write_nothing(sim: Sim) {
     a_day(&sim, Witnesses::False).await;
 }

@@ -28,7 +28,7 @@ async fn pause(sim: &Sim) -> Duration {
 }
 
 /// A process that dies leaves a kernel that says so: nobody waits for its lease.
-#[sim::test(nodes = 3, host(Counter), seeds = 16)]
+#[sim::test(nodes = 3, host(Counter), seeds = 6)]
 async fn a_dead_process_costs_its_callers_less_than_a_second(sim: Sim) {
     let owner = owner_of_a(&sim).await;
 
@@ -39,7 +39,7 @@ async fn a_dead_process_costs_its_callers_less_than_a_second(sim: Sim) {
 }
 
 /// Silence proves nothing: a machine without power costs what is left of its lease.
-#[sim::test(nodes = 3, host(Counter), seeds = 8)]
+#[sim::test(nodes = 3, host(Counter), seeds = 4)]
 async fn a_machine_without_power_costs_its_lease_and_not_much_more(sim: Sim) {
     let owner = owner_of_a(&sim).await;
 
@@ -52,7 +52,7 @@ async fn a_machine_without_power_costs_its_lease_and_not_much_more(sim: Sim) {
     assert!(pause < 13 * SECOND, "{pause:?}");
 }
 
-#[sim::test(nodes = 3, host(Counter), seeds = 8)]
+#[sim::test(nodes = 3, host(Counter), seeds = 4)]
 async fn a_silent_link_deposes_nobody(sim: Sim) {
     let owner = owner_of_a(&sim).await;
     let life = life(&sim, owner).await;
@@ -66,7 +66,7 @@ async fn a_silent_link_deposes_nobody(sim: Sim) {
     assert_eq!(sim.entity::<Counter>("a").add(1).await, Ok(2));
 }
 
-#[sim::test(nodes = 3, host(Counter), seeds = 8)]
+#[sim::test(nodes = 3, host(Counter), seeds = 4)]
 async fn one_false_witness_of_three_nodes_deposes_nobody(sim: Sim) {
     let owner = owner_of_a(&sim).await;
     let life = life(&sim, owner).await;
@@ -79,7 +79,7 @@ async fn one_false_witness_of_three_nodes_deposes_nobody(sim: Sim) {
 }
 
 /// Two are believed, once: the node that was deposed alive says who was wrong.
-#[sim::test(nodes = 3, host(Counter), seeds = 8)]
+#[sim::test(nodes = 3, host(Counter), seeds = 4)]
 async fn two_false_witnesses_depose_a_node_once(sim: Sim) {
     let owner = owner_of_a(&sim).await;
     let first = life(&sim, owner).await;
@@ -115,7 +115,7 @@ async fn life(sim: &Sim, node: usize) -> u64 {
 }
 
 /// What is lost or arrives twice between nodes is counted once.
-#[sim::test(nodes = 3, host(Counter), seeds = 16)]
+#[sim::test(nodes = 3, host(Counter), seeds = 6)]
 async fn messages_that_are_lost_or_doubled_between_nodes_count_once(sim: Sim) {
     sim.advance(5 * SECOND).await;
     let late = Duration::from_millis(300);
@@ -139,7 +139,7 @@ async fn messages_that_are_lost_or_doubled_between_nodes_count_once(sim: Sim) {
 }
 
 /// A volatile entity remembers nothing, so only what says that it may is done again.
-#[sim::test(nodes = 3, host(Tally), seeds = 8)]
+#[sim::test(nodes = 3, host(Tally), seeds = 4)]
 async fn a_volatile_call_of_unknown_fate_is_repeated_only_if_its_method_may_be(sim: Sim) {
     sim.advance(5 * SECOND).await;
     let owner = sim.owner::<Tally>("a").expect("somebody owns it");
@@ -166,7 +166,7 @@ async fn a_volatile_call_of_unknown_fate_is_repeated_only_if_its_method_may_be(s
 }
 
 /// Only one of two directions works: who asks hears nothing, and what was asked is done once.
-#[sim::test(nodes = 2, host(Counter), seeds = 8)]
+#[sim::test(nodes = 2, host(Counter), seeds = 4)]
 async fn a_way_that_is_blocked_in_one_direction_doubles_nothing(sim: Sim) {
     sim.advance(5 * SECOND).await;
     let asked = |name: &'static str| {

@@ -53,7 +53,7 @@ async fn everything_is_in_order(sim: &Sim) {
 }
 
 /// A commit whose end nobody knows may have stored a message that nobody tells its target of.
-#[sim::test(host(Ledger, Relay), seeds = 24)]
+#[sim::test(host(Ledger, Relay), seeds = 8)]
 async fn messages_of_a_commit_whose_end_was_unknown_are_not_overtaken(sim: Sim) {
     sim.fault(
         0,
@@ -69,7 +69,7 @@ async fn messages_of_a_commit_whose_end_was_unknown_are_not_overtaken(sim: Sim) 
 }
 
 /// A message that is stored while its target is being read is not in what is read.
-#[sim::test(nodes = 2, host(Ledger, Relay), seeds = 24)]
+#[sim::test(nodes = 2, host(Ledger, Relay), seeds = 8)]
 async fn messages_stored_while_their_target_is_read_are_not_overtaken(sim: Sim) {
     for node in 0..2 {
         let slow = Fault::slow(Duration::from_millis(30));

@@ -26,6 +26,9 @@ pub(crate) struct Books<K: Handlers> {
     /// Rows beyond this one were left in SQL.
     pub(crate) rows_behind: bool,
     pub(crate) last_row: i64,
+    /// The last look ended at `last_row` for want of room or patience; the next one goes on there.
+    /// Any other begins anew: rows handed on in memory may have passed some that nobody told of.
+    paging: bool,
     /// Rows were left in SQL since the last look began: it may not have seen them.
     missed: bool,
     /// When rows were last looked for, in the order of the hosting's activations.
@@ -50,6 +53,7 @@ impl<K: Handlers> Books<K> {
             rows: BTreeSet::new(),
             rows_behind: false,
             last_row: 0,
+            paging: false,
             missed: false,
             read_at: 0,
             again: Vec::new(),
@@ -60,7 +64,7 @@ impl<K: Handlers> Books<K> {
 
     /// Notes that the store has rows which are not in memory, perhaps older than some that are.
     pub(crate) fn look_again(&mut self) {
-        (self.rows_behind, self.last_row) = (true, 0);
+        (self.rows_behind, self.paging) = (true, false);
         self.missed = true;
     }
 
@@ -223,6 +227,7 @@ impl<K: Handlers> Inner<K> {
         }
         self.queue.extend(calls);
         self.books.rows_behind |= more;
+        self.books.paging = self.books.rows_behind;
         if self.books.missed {
             self.books.look_again();
         }
@@ -260,6 +265,9 @@ impl<K: Handlers> Inner<K> {
     /// `now` is before the look.
     pub(crate) fn unread(&mut self, now: u64) -> (i64, Vec<i64>) {
         (self.books.read_at, self.books.missed) = (now, false);
+        if !self.books.paging {
+            self.books.last_row = 0;
+        }
         let timers = std::mem::take(&mut self.books.again);
         (self.books.last_row, timers)
     }

@@ -189,7 +189,7 @@ impl Caller {
     }
 
     async fn ring(&self, id: u64, ledger: u64) {
-        let ms = self.sim.rng().below(8_000);
+        let ms = self.sim.rng().below(5_000);
         let relay = self.sim.entity::<Relay>(id);
         let set = self
             .timed(relay.ring_later(ledger, ms).timeout(TIMEOUT))

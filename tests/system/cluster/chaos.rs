@@ -18,7 +18,7 @@ use super::{
 const MINUTES: &str = "ACTOR_SOAK_MINUTES";
 
 /// Without it.
-const BRIEFLY: Duration = Duration::from_secs(15);
+const BRIEFLY: Duration = Duration::from_secs(8);
 
 /// Longer than the lease of these nodes, and shorter.
 const LONG: Duration = Duration::from_millis(3_500);
