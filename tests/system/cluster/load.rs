@@ -20,8 +20,11 @@ use tokio::{
 use super::nodes::{Addresses, Cluster};
 use crate::shop::{ANSWER_SECONDS, call};
 
-/// What is restocked.
-pub(crate) const SKUS: [&str; 8] = ["tea", "jam", "oats", "rice", "salt", "soap", "milk", "figs"];
+/// What is restocked: enough for every node to own some of it, wherever hashes put them.
+pub(crate) const SKUS: [&str; 24] = [
+    "tea", "jam", "oats", "rice", "salt", "soap", "milk", "figs", "beer", "corn", "dill", "eggs",
+    "fish", "gin", "ham", "ice", "kale", "leek", "mint", "nuts", "oil", "peas", "rum", "yam",
+];
 
 const CLIENTS: u64 = 24;
 /// How long a change may be repeated.
