@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use actor_core::{
-    Client, Entity, handlers,
+    Client, Ctx, Entity, handlers,
     hosting::Hosting,
+    id::EntityId,
     store::{Sql, Store, Value},
 };
 use actor_tests::{
@@ -26,7 +27,7 @@ const MANY: usize = 1100;
 async fn life(folder: &Path, gate: &Gate) -> (Arc<Hosting>, Client, Arc<FaultExecutor>) {
     let executor = Arc::new(FaultExecutor::default());
     let (gate, url) = (gate.clone(), url(folder));
-    let hosting = host_with::<(Account, Bag)>(&url, executor.clone(), |config| {
+    let hosting = host_with::<(Account, Bag, Till)>(&url, executor.clone(), |config| {
         config.resources.insert(gate);
         config.residents_max = 2;
     });
@@ -74,6 +75,67 @@ async fn a_row_is_taken_in_once_however_often_rows_are_read() {
         count(hosting.store(), "SELECT COUNT(*) FROM mailbox").await,
         0
     );
+}
+
+/// Adds up; with the mailbox of default size.
+#[derive(Debug, Default, Entity, Serialize, Deserialize)]
+#[entity(durable)]
+pub(crate) struct Till {
+    sum: u64,
+}
+
+#[handlers]
+impl Till {
+    pub fn add(&mut self) {
+        self.sum += 1;
+    }
+
+    pub fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    pub async fn wait(&self, ctx: &mut Ctx<Self>) {
+        ctx.resource::<Gate>().clone().pass().await;
+    }
+}
+
+// A look that begins anew must get beyond what is in memory, or a stream of news would keep an
+// entity reading for ever.
+#[tokio::test]
+async fn news_without_end_do_not_keep_an_entity_from_its_backlog() {
+    let (folder, gate) = (TempDir::new().expect("a folder"), Gate::default());
+    let (hosting, client, _) = life(folder.path(), &gate).await;
+    let till = client.entity::<Till>("a");
+    till.wait().cast().await.expect("stored");
+    gate.entered().await;
+    // More than half of its mailbox, so that some stay behind.
+    let casts = (0..3000).map(|_| {
+        let add = till.add();
+        async move { add.cast().await }
+    });
+    for stored in futures_util::future::join_all(casts).await {
+        stored.expect("stored");
+    }
+
+    let ringing = tokio::spawn({
+        let hosting = hosting.clone();
+        async move {
+            loop {
+                hosting.ring("till", &EntityId::from("a"), Duration::ZERO);
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    gate.open(5);
+    let by = Deadline::after(SOON);
+    let handled = by.poll("the backlog's end", async || {
+        let left = count(hosting.store(), "SELECT COUNT(*) FROM mailbox").await;
+        (left == 0).then_some(())
+    });
+    handled.await.expect("it is handled");
+    ringing.abort();
+
+    assert_eq!(till.sum().timeout(SOON).await, Ok(3000));
 }
 
 // RES-5, RES-6: rows that must wait do not hide those behind them, and are read a page at a time

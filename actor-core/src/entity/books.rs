@@ -29,8 +29,11 @@ pub(crate) struct Books<K: Handlers> {
     /// The last look ended at `last_row` for want of room or patience; the next one goes on there.
     /// Any other begins anew: rows handed on in memory may have passed some that nobody told of.
     paging: bool,
-    /// Rows were left in SQL since the last look began: it may not have seen them.
-    missed: bool,
+    /// The lowest row that was left in SQL since the last look began, which may not have seen it.
+    missed: Option<i64>,
+    /// Calls with this number and later ones came after a row that was left in SQL: they wait for
+    /// the next look, and stand behind what it brings.
+    pub(crate) waits_from: Option<u64>,
     /// When rows were last looked for, in the order of the hosting's activations.
     read_at: u64,
     /// Due timers, and rows passed by, that must be read by their numbers.
@@ -40,6 +43,20 @@ pub(crate) struct Books<K: Handlers> {
     pub(super) after: Vec<(CallId, i64)>,
     pub(crate) failures: u32,
 }
+
+/// What of an entity's messages must be read.
+pub(crate) struct Unread {
+    /// The number after which messages follow, and how many of them.
+    pub(crate) after: i64,
+    pub(crate) most: u32,
+    /// Timers and passed-by rows by number.
+    pub(crate) timers: Vec<i64>,
+    /// The first call that stands behind what is read.
+    pub(crate) waits_from: Option<u64>,
+}
+
+/// Rows of one entity fetched at a time.
+const ROWS: u32 = 512;
 
 impl<K: Handlers> Books<K> {
     pub(crate) fn new() -> Self {
@@ -54,23 +71,13 @@ impl<K: Handlers> Books<K> {
             rows_behind: false,
             last_row: 0,
             paging: false,
-            missed: false,
+            missed: None,
+            waits_from: None,
             read_at: 0,
             again: Vec::new(),
             after: Vec::new(),
             failures: 0,
         }
-    }
-
-    /// Notes that the store has rows which are not in memory, perhaps older than some that are.
-    pub(crate) fn look_again(&mut self) {
-        (self.rows_behind, self.paging) = (true, false);
-        self.missed = true;
-    }
-
-    /// Notes that a row was left in SQL, to be read in its order.
-    pub(crate) fn left_row(&mut self) {
-        self.missed = true;
     }
 
     /// Says whether a sender that was loaded at `since` may have rows here from before, which
@@ -130,7 +137,17 @@ impl<K: Handlers> Inner<K> {
     }
 
     /// Says whether it is time to fetch rows that were left in SQL.
+    ///
+    /// Rows that a look brought, and calls from before the news since, go first: so each look is
+    /// followed by work, though news need never end.
     pub(super) fn wants_rows(&self) -> bool {
+        let older = |head: &Delivery<K>| match self.books.waits_from {
+            Some(from) => head.row().is_some() || head.number < from,
+            None => false,
+        };
+        if self.queue.front().is_some_and(older) {
+            return false;
+        }
         let room = self.load() < K::OPTIONS.mailbox;
         !self.retiring
             && self.books.has_unread()
@@ -201,15 +218,23 @@ impl<K: Handlers> Inner<K> {
     }
 
     /// The state was read: what must run again goes first, in its old order, then the rows.
-    pub(crate) fn loaded(&mut self, rows: Vec<(Delivery<K>, i64)>, more: bool) {
+    pub(crate) fn loaded(
+        &mut self,
+        rows: Vec<(Delivery<K>, i64)>,
+        more: bool,
+        looked_for: Option<u64>,
+    ) {
         let first = std::mem::take(&mut self.books.stale);
         self.books.rows_behind = false;
         // What was stored before this activation is older than the calls that woke it, and a row
         // that was put back is older than those read now.
+        // Those that came after a row which was left in SQL are younger than that row, too.
+        let from = if first { Some(0) } else { looked_for };
         let mut calls = VecDeque::new();
-        if first {
+        if let Some(from) = from {
             let waiting = std::mem::take(&mut self.queue).into_iter();
-            (self.queue, calls) = waiting.partition(|delivery| delivery.row().is_some());
+            (self.queue, calls) =
+                waiting.partition(|delivery| delivery.row().is_some() || delivery.number < from);
         }
         let mut redo = std::mem::take(&mut self.books.redo);
         redo.sort_by_key(|delivery| delivery.number);
@@ -228,9 +253,25 @@ impl<K: Handlers> Inner<K> {
         self.queue.extend(calls);
         self.books.rows_behind |= more;
         self.books.paging = self.books.rows_behind;
-        if self.books.missed {
-            self.books.look_again();
+        // What lies behind a page that was full is found by the next page.
+        let (paging, last) = (self.books.paging, self.books.last_row);
+        let found = |missed: i64| paging && missed > last;
+        if self.books.missed.is_some_and(|missed| !found(missed)) {
+            self.look_again();
         }
+    }
+
+    /// Notes that the store has rows which are not in memory, perhaps older than some that are.
+    pub(crate) fn look_again(&mut self) {
+        (self.books.rows_behind, self.books.paging) = (true, false);
+        self.left_row(0);
+    }
+
+    /// Notes that a row was left in SQL, to be read in its order; 0 for one nobody knows.
+    pub(crate) fn left_row(&mut self, seq: i64) {
+        let missed = &mut self.books.missed;
+        *missed = Some(missed.map_or(seq, |missed| missed.min(seq)));
+        self.books.waits_from.get_or_insert(self.next_number);
     }
 
     /// Forgets all rows: SQL is read again.
@@ -251,7 +292,7 @@ impl<K: Handlers> Inner<K> {
             self.read_again(&delivery);
         }
         self.books.rows.clear();
-        self.books.look_again();
+        self.look_again();
     }
 
     /// Notes a timer that leaves memory although it may still be in the store.
@@ -261,14 +302,20 @@ impl<K: Handlers> Inner<K> {
         }
     }
 
-    /// Returns what must be read: the number after which messages follow, and timers by number.
-    /// `now` is before the look.
-    pub(crate) fn unread(&mut self, now: u64) -> (i64, Vec<i64>) {
-        (self.books.read_at, self.books.missed) = (now, false);
-        if !self.books.paging {
-            self.books.last_row = 0;
+    /// Returns what must be read. `now` is before the look.
+    pub(crate) fn unread(&mut self, now: u64) -> Unread {
+        let books = &mut self.books;
+        (books.read_at, books.missed) = (now, None);
+        if !books.paging {
+            books.last_row = 0;
         }
-        let timers = std::mem::take(&mut self.books.again);
-        (self.books.last_row, timers)
+        let known = u32::try_from(books.rows.len()).unwrap_or(u32::MAX);
+        Unread {
+            after: books.last_row,
+            // Beyond those in memory, so that each look brings something: others wait for it.
+            most: ROWS.saturating_add(known),
+            timers: std::mem::take(&mut books.again),
+            waits_from: books.waits_from.take(),
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Handlers,
+    books::Unread,
     delivery::Delivery,
     host::{Activation, from_row},
     snapshot::{self, Unknown},
@@ -18,9 +19,6 @@ use crate::{
     },
 };
 
-/// Rows of one entity fetched at a time.
-const ROWS: u32 = 512;
-
 /// Attempts after which a stored message goes to the dead letters.
 pub(crate) const ATTEMPTS_MAX: u32 = 10;
 
@@ -29,7 +27,7 @@ impl<K: Handlers> Activation<K> {
     pub(super) async fn load(&mut self) {
         if K::DURABLE.is_none() && !self.slot.lock().books.has_unread() {
             self.entity.get_or_insert_with(K::create);
-            self.slot.lock().loaded(Vec::new(), false);
+            self.slot.lock().loaded(Vec::new(), false, None);
             return;
         }
         self.hosting.lanes().forget(self.lane_activation);
@@ -42,7 +40,12 @@ impl<K: Handlers> Activation<K> {
         self.epoch = epoch;
         self.lane_activation = self.hosting.next_activation();
         let place = self.place.clone();
-        let (after, timers) = self.slot.lock().unread(self.lane_activation);
+        let Unread {
+            after,
+            most,
+            timers,
+            waits_from,
+        } = self.slot.lock().unread(self.lane_activation);
         let asked = timers.clone();
         let read = self.hosting.store().read("load entity", move |connection| {
             Box::pin(async move {
@@ -50,23 +53,26 @@ impl<K: Handlers> Activation<K> {
                     Some(_) if !known => readable(entities::load(connection, &place).await)?,
                     _ => Ok(None),
                 };
-                let rows = mailbox::of_entity(connection, &place, after, ROWS).await?;
+                let rows = mailbox::of_entity(connection, &place, after, most).await?;
                 let timers = mailbox::numbered(connection, &timers).await?;
                 Ok((row, rows, timers))
             })
         });
         match read.await {
             Ok((row, rows, timers)) => {
-                let more = rows.len() == ROWS as usize;
+                let more = rows.len() == most as usize;
                 let rows = [timers, rows].concat();
                 if known {
-                    self.take_in(rows, more);
+                    self.take_in(rows, more, waits_from);
                 } else {
-                    self.loaded(row, rows, more).await;
+                    self.loaded(row, rows, more, waits_from).await;
                 }
             }
             Err(error) => {
-                self.slot.lock().books.again.extend(asked);
+                let mut inner = self.slot.lock();
+                inner.books.again.extend(asked);
+                inner.books.waits_from = waits_from.or(inner.books.waits_from);
+                drop(inner);
                 self.load_failed(&error);
             }
         }
@@ -77,6 +83,7 @@ impl<K: Handlers> Activation<K> {
         row: Result<Option<StateRow>, String>,
         stored: Vec<Stored>,
         more: bool,
+        waits_from: Option<u64>,
     ) {
         let row = match row {
             Ok(row) => row,
@@ -109,11 +116,11 @@ impl<K: Handlers> Activation<K> {
         } else {
             self.entity.get_or_insert_with(K::create);
         }
-        self.take_in(stored, more);
+        self.take_in(stored, more, waits_from);
     }
 
     /// Queues stored messages; one that cannot be read is buried.
-    fn take_in(&self, stored: Vec<Stored>, more: bool) {
+    fn take_in(&self, stored: Vec<Stored>, more: bool, waits_from: Option<u64>) {
         let mut rows = Vec::with_capacity(stored.len());
         for message in stored {
             let seq = message.as_ref().map_or_else(|row| row.seq, |row| row.seq);
@@ -128,7 +135,7 @@ impl<K: Handlers> Activation<K> {
                 Err(why) => self.hosting.bury_row(self.slot.shard, seq, &why),
             }
         }
-        self.slot.lock().loaded(rows, more);
+        self.slot.lock().loaded(rows, more, waits_from);
     }
 
     fn load_failed(&mut self, error: &StoreError) {

@@ -85,7 +85,7 @@ pub(crate) struct Inner<K: Handlers> {
     pub(super) retiring: bool,
     /// One while a handler runs.
     pub(super) running: usize,
-    next_number: u64,
+    pub(super) next_number: u64,
     touched: Instant,
     /// Joined repeats by call id; an entry without waiters marks an id in flight.
     pub(super) in_flight: BTreeMap<CallId, InFlight<K>>,
@@ -167,12 +167,12 @@ impl<K: Handlers> Slot<K> {
         let timer = delivery.row().is_some_and(|row| row.timer);
         let mut known = true;
         if !timer && inner.books.may_lack(since) {
-            inner.books.look_again();
+            inner.look_again();
         }
         if timer || !unread && !inner.books.rows_behind {
             known = inner.add_row(delivery, seq);
         } else {
-            inner.books.left_row();
+            inner.left_row(seq);
         }
         inner.poke();
         if timer && !known {
@@ -256,7 +256,7 @@ impl<K: Handlers> Slot<K> {
     /// Notes that the store has messages which are not in memory.
     pub(crate) fn ring(&self) {
         let mut inner = self.lock();
-        inner.books.look_again();
+        inner.look_again();
         inner.poke();
     }
 
