@@ -111,14 +111,13 @@ impl Peers {
 
     /// Sends a parcel to its owner until it is done, refused for good, or its time is over.
     async fn route(&self, parcel: Parcel) -> Result<Answer, Refusal> {
-        let mut changes = self.map.changes();
         let mut last = Refusal::Unavailable("no node owns the entity's shard".into());
         loop {
             let left = parcel.deadline.saturating_duration_since(Clock.now());
             if left.is_zero() {
                 return Err(last);
             }
-            changes.mark_seen();
+            let seen = self.map.news().version();
             if let Some(owner) = self.map.owner(parcel.shard) {
                 match self.ask(&owner.peer, &parcel, left).await? {
                     Ok(answer) => return Ok(answer),
@@ -129,7 +128,7 @@ impl Peers {
             // Both arms only wait.
             tokio::select! {
                 biased;
-                () = changes.changed() => {}
+                () = self.map.news().after(seen) => {}
                 () = Clock.sleep_until(parcel.deadline.min(pause)) => {}
             }
         }

@@ -10,14 +10,21 @@
 mod gate;
 mod seat;
 
-use std::{fmt, ops::Deref, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    ops::Deref,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use actor_core::{
     Client, Failure, NodeId, Result, ShardId, clock::Clock, hosting::Hosting, id::Epoch,
-    store::BoxFuture,
+    news::News, store::BoxFuture,
 };
 use serde::Serialize;
-use tokio::sync::watch;
 
 use self::seat::Seat;
 
@@ -55,7 +62,21 @@ pub struct Singleton {
     client: Client,
     name: Arc<str>,
     shard: ShardId,
-    stopping: watch::Receiver<bool>,
+    stopping: Arc<Stop>,
+}
+
+/// Whether a run was told to end.
+#[derive(Debug, Default)]
+struct Stop {
+    told: AtomicBool,
+    news: News,
+}
+
+impl Stop {
+    fn tell(&self) {
+        self.told.store(true, Ordering::SeqCst);
+        self.news.tell();
+    }
 }
 
 impl Singleton {
@@ -81,14 +102,18 @@ impl Singleton {
     /// # Cancel safety
     /// Dropping the future changes nothing.
     pub async fn stopping(&self) {
-        let mut stopping = self.stopping.clone();
-        // Without a sender there is nobody left to run for.
-        let _ = stopping.wait_for(|stopping| *stopping).await;
+        loop {
+            let seen = self.stopping.news.version();
+            if self.is_stopping() {
+                return;
+            }
+            self.stopping.news.after(seen).await;
+        }
     }
 
     /// Says whether it has to end.
     pub fn is_stopping(&self) -> bool {
-        *self.stopping.borrow()
+        self.stopping.told.load(Ordering::SeqCst)
     }
 
     /// Waits; says whether it may go on. Ends early, with false, when it has to end.
@@ -211,9 +236,33 @@ struct Stage {
     hosting: Arc<Hosting>,
     /// Whether an operating system lock proves that no other process runs anything.
     alone: bool,
-    halt: watch::Sender<Halt>,
+    halt: Mutex<Halt>,
     /// How many run.
-    running: watch::Sender<usize>,
+    running: AtomicUsize,
+    /// Of both.
+    news: News,
+}
+
+impl Stage {
+    fn halt(&self, how: Halt) {
+        *self.halt.lock().unwrap_or_else(PoisonError::into_inner) = how;
+        self.news.tell();
+    }
+
+    fn halted(&self) -> Halt {
+        *self.halt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until none runs.
+    async fn is_empty(&self) {
+        loop {
+            let seen = self.news.version();
+            if self.running.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            self.news.after(seen).await;
+        }
+    }
 }
 
 /// The singletons of one life of a node.
@@ -228,8 +277,9 @@ impl Singletons {
         let stage = Arc::new(Stage {
             hosting,
             alone,
-            halt: watch::channel(Halt::No).0,
-            running: watch::channel(0).0,
+            halt: Mutex::new(Halt::No),
+            running: AtomicUsize::new(0),
+            news: News::default(),
         });
         let seats = roster.0.into_iter().map(|(name, body)| {
             let shard = stage.hosting.shard_of(KIND, &name);
@@ -248,18 +298,17 @@ impl Singletons {
 
     /// Lets all end, each by itself until `within` has passed.
     pub(crate) async fn stop(&self, within: Duration) {
-        self.stage.halt.send_replace(Halt::Told);
-        let mut running = self.stage.running.subscribe();
+        self.stage.halt(Halt::Told);
         let deadline = Clock.now() + within;
         // Both arms only wait.
         tokio::select! {
             biased;
-            _ = running.wait_for(|running| *running == 0) => {}
+            () = self.stage.is_empty() => {}
             () = Clock.sleep_until(deadline) => {
                 tracing::warn!("singletons that did not end in time are dropped");
             }
         }
-        self.stage.halt.send_replace(Halt::Cut);
+        self.stage.halt(Halt::Cut);
     }
 
     /// Returns what each does, by name.

@@ -29,6 +29,7 @@ pub mod store;
 
 pub mod clock;
 pub mod codec;
+pub mod news;
 
 #[doc(hidden)]
 pub mod __private;

@@ -8,11 +8,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
-
 use crate::{
     clock::{Clock, Instant},
     id::{Epoch, Incarnation, NodeId, ShardId},
+    news::News,
 };
 
 /// Marks a shard this node does not own: epochs start at 1.
@@ -36,7 +35,7 @@ pub struct Shards {
     /// How far each shard is on its way to another node.
     stages: Box<[AtomicU8]>,
     /// Tells whoever waits for a shard to come or go that one did.
-    changes: watch::Sender<()>,
+    news: News,
     /// The lease is counted in nanoseconds from here, so that it fits an atomic.
     origin: Instant,
     lease: AtomicU64,
@@ -52,7 +51,7 @@ impl Shards {
             incarnation,
             epochs: (0..count).map(|_| AtomicU64::new(NOT_OWNED)).collect(),
             stages: (0..count).map(|_| AtomicU8::new(SERVES)).collect(),
-            changes: watch::channel(()).0,
+            news: News::default(),
             origin: Clock.now(),
             lease: AtomicU64::new(0),
             fenced: AtomicU64::new(0),
@@ -117,10 +116,9 @@ impl Shards {
         self.epoch(shard).is_some() && self.stage(shard) < CUT
     }
 
-    /// Returns what tells that a shard came, goes or went. Look after asking for it: only what
-    /// happens from then on is told.
-    pub fn changes(&self) -> watch::Receiver<()> {
-        self.changes.subscribe()
+    /// Returns what tells that a shard came, goes or went.
+    pub fn news(&self) -> &News {
+        &self.news
     }
 
     // The order among this and the count of what runs in a shard is total: whoever begins counts
@@ -134,7 +132,7 @@ impl Shards {
         if let Some(slot) = self.stages.get(shard.0 as usize) {
             slot.store(stage, Ordering::SeqCst);
         }
-        self.changes.send_replace(());
+        self.news.tell();
     }
 
     /// Records that this node does not own `shard` any more.
@@ -167,7 +165,7 @@ impl Shards {
                 .is_ok()
         });
         if replaced {
-            self.changes.send_replace(());
+            self.news.tell();
         }
         replaced
     }
@@ -178,7 +176,7 @@ impl Shards {
         for slot in &self.epochs {
             slot.store(NOT_OWNED, Ordering::Release);
         }
-        self.changes.send_replace(());
+        self.news.tell();
     }
 
     /// Returns what this node owns, in shard order.

@@ -8,6 +8,8 @@ use std::{
 
 use actor_cluster::sim::{self, __private::Component, Fault, Options, Sim};
 
+use actor_core::Failure;
+
 use crate::{
     chaos,
     kinds::{Alarm, Counter, Tally},
@@ -127,4 +129,36 @@ fn the_worst_day_is_repeatable_too() {
         host: <chaos::Hosted as Component>::install,
     };
     is_repeatable(options, chaos::an_honest_day);
+}
+
+/// Many that wait for the same news: who wakes first must be the seed's choice.
+async fn a_day_with_singletons(sim: &Sim) {
+    for number in 0..12_u64 {
+        sim.singleton(&format!("s{number}"), move |singleton| async move {
+            while singleton.pause(Duration::from_millis(700)).await {
+                let counter = singleton.entity::<Counter>(number);
+                counter
+                    .add(1)
+                    .await
+                    .map_err(|error| Failure::new("call", error))?;
+            }
+            Ok(())
+        });
+    }
+    sim.advance(Duration::from_secs(5)).await;
+    sim.crash(0);
+    sim.advance(Duration::from_secs(15)).await;
+    sim.restart(0).await;
+    sim.advance(Duration::from_secs(5)).await;
+}
+
+#[test]
+fn a_day_with_singletons_is_repeatable() {
+    let options = Options {
+        name: "sim::determinism",
+        nodes: 3,
+        seeds: 4,
+        host: <(Counter,) as Component>::install,
+    };
+    is_repeatable(options, a_day_with_singletons);
 }

@@ -2,13 +2,12 @@
 //!
 //! A stale entry costs a detour, never more: owners check for themselves.
 
-use std::sync::{
-    Arc, PoisonError, RwLock,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use actor_core::id::{Epoch, ShardId};
-use tokio::sync::Notify;
+use actor_core::{
+    id::{Epoch, ShardId},
+    news::News,
+};
 
 use crate::transport::{Peer, PeerId};
 
@@ -23,38 +22,13 @@ pub(crate) struct Owner {
 #[derive(Debug)]
 pub(crate) struct OwnerMap {
     inner: RwLock<Inner>,
-    version: AtomicU64,
-    /// Not a watch: its waiters wake in an order that nobody can seed.
-    changed: Notify,
+    news: News,
 }
 
 #[derive(Debug)]
 struct Inner {
     owners: Vec<Known>,
     peers: Arc<[Peer]>,
-}
-
-/// Changes of a map, for one who waits for them.
-#[derive(Debug)]
-pub(crate) struct Changes<'a> {
-    map: &'a OwnerMap,
-    seen: u64,
-}
-
-impl Changes<'_> {
-    /// Forgets the changes up to now.
-    pub(crate) fn mark_seen(&mut self) {
-        self.seen = self.map.version.load(Ordering::Acquire);
-    }
-
-    /// Waits for a change that was not seen. Cancel safe: it only watches.
-    pub(crate) async fn changed(&self) {
-        // Made before the look, so that no change in between is missed.
-        let changed = self.map.changed.notified();
-        if self.map.version.load(Ordering::Acquire) == self.seen {
-            changed.await;
-        }
-    }
 }
 
 /// What is known of one shard.
@@ -73,8 +47,7 @@ impl OwnerMap {
                 owners: vec![Known::default(); count as usize],
                 peers: Arc::default(),
             }),
-            version: AtomicU64::new(0),
-            changed: Notify::new(),
+            news: News::default(),
         }
     }
 
@@ -118,7 +91,7 @@ impl OwnerMap {
         }
         drop(inner);
         if changed {
-            self.tell();
+            self.news.tell();
         }
     }
 
@@ -139,19 +112,13 @@ impl OwnerMap {
         }
         drop(inner);
         if changed {
-            self.tell();
+            self.news.tell();
         }
     }
 
-    /// Tells of changes from now on.
-    pub(crate) fn changes(&self) -> Changes<'_> {
-        let seen = self.version.load(Ordering::Acquire);
-        Changes { map: self, seen }
-    }
-
-    fn tell(&self) {
-        self.version.fetch_add(1, Ordering::AcqRel);
-        self.changed.notify_waiters();
+    /// Returns what tells of changes.
+    pub(crate) fn news(&self) -> &News {
+        &self.news
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Inner> {
@@ -161,8 +128,6 @@ impl OwnerMap {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt as _;
-
     use super::*;
 
     const SHARD: ShardId = ShardId(1);
@@ -194,16 +159,16 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_hears_of_changes_only() {
+    fn only_changes_are_news() {
         let map = OwnerMap::new(4);
-        let mut changes = map.changes();
         let a = PeerId::new("a", 1);
+        let before = map.news().version();
 
         map.learn(&a, &[(SHARD, Epoch(1))]);
-        assert!(changes.changed().now_or_never().is_some());
-        changes.mark_seen();
+        let learned = map.news().version();
         map.learn(&a, &[(SHARD, Epoch(1)), (ShardId(9), Epoch(1))]);
 
-        assert!(changes.changed().now_or_never().is_none());
+        assert_ne!(learned, before);
+        assert_eq!(map.news().version(), learned);
     }
 }

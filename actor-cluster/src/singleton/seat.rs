@@ -4,7 +4,7 @@ use std::{
     fmt,
     ops::ControlFlow,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -13,10 +13,9 @@ use actor_core::{
     clock::{Clock, Instant},
     store::{StoreError, ownership},
 };
-use tokio::sync::watch;
 
 use super::{
-    Body, Halt, Singleton, SingletonState, SingletonStatus, Stage,
+    Body, Halt, Singleton, SingletonState, SingletonStatus, Stage, Stop,
     gate::{Ended, guarded},
 };
 
@@ -145,12 +144,12 @@ impl Seat {
 
     /// Runs the body once: to its end, or until it must not go on.
     async fn run(&self) -> Ended {
-        let (stop, stopping) = watch::channel(false);
+        let stop = Arc::<Stop>::default();
         let singleton = Singleton {
             client: Client::new(self.stage.hosting.clone()),
             name: self.name.clone(),
             shard: self.shard,
-            stopping,
+            stopping: stop.clone(),
         };
         let _running = Running::begin(&self.stage);
         // Looked at after it is counted: whoever halts the node looks in the other order.
@@ -172,7 +171,7 @@ impl Seat {
             return ended;
         }
         self.enter(SingletonState::Stops);
-        stop.send_replace(true);
+        stop.tell();
         tokio::select! {
             biased;
             () = self.until(Self::must_not_run) => {
@@ -209,21 +208,24 @@ impl Seat {
 
     /// Waits until `over`, which is looked at whenever a shard comes or goes or the node halts.
     async fn until(&self, over: impl Fn(&Self) -> bool) {
-        // Before the look, so that nothing between look and wait is lost.
-        let mut shards = self.stage.hosting.shards().changes();
-        let mut halt = self.stage.halt.subscribe();
-        while !over(self) {
-            // Both arms only wait; both senders live as long as this.
+        let (shards, stage) = (self.stage.hosting.shards().news(), &self.stage.news);
+        loop {
+            // Before the look, so that nothing between look and wait is lost.
+            let seen = (shards.version(), stage.version());
+            if over(self) {
+                return;
+            }
+            // Both arms only wait.
             tokio::select! {
                 biased;
-                _ = shards.changed() => {}
-                _ = halt.changed() => {}
+                () = shards.after(seen.0) => {}
+                () = stage.after(seen.1) => {}
             }
         }
     }
 
     fn is_halted(&self) -> bool {
-        *self.stage.halt.borrow() != Halt::No
+        self.stage.halted() != Halt::No
     }
 
     /// Says whether a run has to end, or may not begin.
@@ -234,7 +236,7 @@ impl Seat {
 
     /// Says whether a run has to be cut off.
     fn must_not_run(&self) -> bool {
-        *self.stage.halt.borrow() == Halt::Cut || !self.stage.hosting.shards().lasts(self.shard)
+        self.stage.halted() == Halt::Cut || !self.stage.hosting.shards().lasts(self.shard)
     }
 
     fn enter(&self, state: SingletonState) {
@@ -271,14 +273,15 @@ struct Running<'a>(&'a Stage);
 
 impl<'a> Running<'a> {
     fn begin(stage: &'a Stage) -> Self {
-        stage.running.send_modify(|running| *running += 1);
+        stage.running.fetch_add(1, Ordering::SeqCst);
         Self(stage)
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.running.send_modify(|running| *running -= 1);
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+        self.0.news.tell();
     }
 }
 
