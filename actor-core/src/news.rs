@@ -1,7 +1,7 @@
 //! Tells whoever waits that something changed, not what: they look for themselves.
 //!
-//! Not tokio's watch, whose waiters wake in an order that no seed decides: here whoever waited first
-//! wakes first, so a simulation repeats itself.
+//! Not tokio's watch, whose waiters wake in an order that no seed decides: here whoever waited
+//! first wakes first, so a simulation repeats itself.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -129,20 +129,31 @@ async fn declare_dead(sim: &Sim, index: usize) {
         (node.name().clone(), node.incarnation())
     });
     let (name, life): (NodeId, Incarnation) = life.await.expect("it lives");
+    end_lease(sim, name, life).await;
+}
+
+async fn end_lease(sim: &Sim, name: NodeId, life: Incarnation) {
     let ended = sim.store().write("declare dead", move |c| {
         Box::pin(async move { nodes::tombstone(c, &name, life).await })
     });
     assert!(ended.await.expect("written"), "it had a lease");
 }
 
+/// Lets the diarist run for a moment, up to so many milliseconds of the seed's choice; returns what
+/// it writes and where it runs.
+async fn at_work(sim: &Sim, ms: u64) -> (Diary, usize) {
+    let diary = lives(sim, Duration::ZERO);
+    sim.advance(5 * SECOND).await;
+    sim.advance(Duration::from_millis(sim.rng().below(ms)))
+        .await;
+    let first = runner(sim, "diarist", None).await;
+    (diary, first.expect("somebody runs it"))
+}
+
 // SNG-1.
 #[sim::test(nodes = 3, host(Counter), seeds = 8)]
 async fn a_singleton_runs_once_and_follows_the_death_of_its_node(sim: Sim) {
-    let diary = lives(&sim, Duration::ZERO);
-    sim.advance(5 * SECOND).await;
-    let first = runner(&sim, "diarist", None)
-        .await
-        .expect("somebody runs it");
+    let (diary, first) = at_work(&sim, 1).await;
 
     let died_ms = sim.database_ms();
     sim.crash(first);
@@ -162,13 +173,7 @@ async fn a_singleton_runs_once_and_follows_the_death_of_its_node(sim: Sim) {
 
 #[sim::test(nodes = 3, host(Counter), seeds = 8)]
 async fn a_node_declared_dead_early_runs_its_singleton_to_the_end_of_its_lease_alone(sim: Sim) {
-    let diary = lives(&sim, Duration::ZERO);
-    sim.advance(5 * SECOND).await;
-    sim.advance(Duration::from_millis(sim.rng().below(3_000)))
-        .await;
-    let first = runner(&sim, "diarist", None)
-        .await
-        .expect("somebody runs it");
+    let (diary, first) = at_work(&sim, 3_000).await;
 
     let declared_ms = sim.database_ms();
     declare_dead(&sim, first).await;
@@ -194,19 +199,11 @@ async fn a_node_declared_dead_early_runs_its_singleton_to_the_end_of_its_lease_a
 /// Whoever took the shard first passes it on before the former owner's lease is over.
 #[sim::test(nodes = 3, host(Counter), seeds = 8)]
 async fn the_wait_for_a_lease_goes_with_the_shard(sim: Sim) {
-    let diary = lives(&sim, Duration::ZERO);
-    sim.advance(5 * SECOND).await;
-    let first = runner(&sim, "diarist", None)
-        .await
-        .expect("somebody runs it");
+    let (diary, first) = at_work(&sim, 1).await;
 
     sim.freeze(first);
     let declared_ms = sim.database_ms();
-    let frozen = (NodeId::new(format!("n{first}")), Incarnation(1));
-    let ended = sim.store().write("declare dead", move |c| {
-        Box::pin(async move { nodes::tombstone(c, &frozen.0, frozen.1).await })
-    });
-    assert!(ended.await.expect("written"), "it had a lease");
+    end_lease(&sim, NodeId::new(format!("n{first}")), Incarnation(1)).await;
     sim.advance(2 * SECOND).await;
     let states = states(&sim, "diarist", Some(first)).await;
     let waits = states
@@ -228,13 +225,7 @@ async fn the_wait_for_a_lease_goes_with_the_shard(sim: Sim) {
 
 #[sim::test(nodes = 3, host(Counter), seeds = 8)]
 async fn a_frozen_node_that_thaws_does_nothing_more(sim: Sim) {
-    let diary = lives(&sim, Duration::ZERO);
-    sim.advance(5 * SECOND).await;
-    sim.advance(Duration::from_millis(sim.rng().below(200)))
-        .await;
-    let first = runner(&sim, "diarist", None)
-        .await
-        .expect("somebody runs it");
+    let (diary, first) = at_work(&sim, 200).await;
 
     let frozen_ms = sim.database_ms();
     sim.freeze(first);
