@@ -6,6 +6,7 @@
 mod delivery;
 mod handoff;
 mod memory;
+mod reading;
 mod residency;
 mod start;
 mod sweep;
@@ -45,6 +46,8 @@ use crate::{
     topic::Topics,
     wheel::{Alarm, AlarmId, Wheel},
 };
+
+pub(crate) use self::reading::Looks;
 
 /// The future of a call by name.
 pub type Answer = Pin<Box<dyn Future<Output = Result<Encoded, Refusal>> + Send>>;
@@ -169,6 +172,7 @@ pub struct Hosting {
     sooner: tokio::sync::Notify,
     /// By shard: rows up to this one were found after an unclean end of their former owner.
     suspects: Box<[AtomicI64]>,
+    looks: Looks,
     declined: handoff::Declined,
     tasks: Mutex<tokio::task::JoinSet<()>>,
     router: Option<Arc<dyn Router>>,

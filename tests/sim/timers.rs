@@ -1,8 +1,13 @@
 //! Stored timers: never early, never lost.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use actor_cluster::sim::{self, Fault, Sim};
+use actor_core::{Ctx, Entity, handlers};
+use serde::{Deserialize, Serialize};
 
 use crate::kinds::Alarm;
 
@@ -47,7 +52,7 @@ async fn a_timer_survives_a_crash_and_rings_once(sim: Sim) {
 #[sim::test(host(Alarm))]
 async fn a_timer_that_became_due_while_its_node_was_down_rings_after_the_restart(sim: Sim) {
     let alarm = sim.entity::<Alarm>("a");
-    alarm.set(2_000).await.expect("set");
+    alarm.set(600).await.expect("set");
 
     sim.crash(0);
     sim.advance(seconds(30)).await;
@@ -75,4 +80,57 @@ async fn due_timers_whose_commit_failed_ring_again_at_once_and_count_once(sim: S
     let rung = due.len();
     due.dedup_by_key(|(due, _)| *due);
     assert_eq!((rung, due.len()), (3, 3), "{due:?}");
+}
+
+/// How often the handlers of all [`Pupil`]s ran, whether that was stored or not.
+static RAN: AtomicU64 = AtomicU64::new(0);
+
+/// Works through what it is set, now and later.
+#[derive(Debug, Default, Entity, Serialize, Deserialize)]
+#[entity(durable)]
+struct Pupil {
+    works: u64,
+}
+
+#[handlers]
+impl Pupil {
+    /// Sets itself this many works, one every ten milliseconds.
+    pub async fn set(&mut self, works: u64, ctx: &mut Ctx<Self>) {
+        let me = ctx.entity::<Pupil>(ctx.id());
+        for number in 0..works {
+            let later = me.work().after(Duration::from_millis(10 * number));
+            later.await.expect("it becomes part of the commit");
+        }
+    }
+
+    /// Works.
+    pub fn work(&mut self) {
+        RAN.fetch_add(1, Relaxed);
+        self.works += 1;
+    }
+
+    /// Returns how often it worked.
+    pub fn works(&self) -> u64 {
+        self.works
+    }
+}
+
+/// What a look at the store found may be done before it is handed on.
+#[sim::test(host(Pupil), seeds = 4)]
+async fn what_is_done_while_it_is_being_read_does_not_run_again(sim: Sim) {
+    RAN.store(0, Relaxed);
+    for label in ["ready messages", "next timers"] {
+        let slow = Fault::slow(Duration::from_millis(800)).only(label);
+        sim.fault(0, slow.until_cleared());
+    }
+
+    for id in 0..2_u64 {
+        sim.entity::<Pupil>(id).set(600).await.expect("set");
+    }
+    sim.advance(seconds(8)).await;
+
+    for id in 0..2_u64 {
+        assert_eq!(sim.entity::<Pupil>(id).works().await.expect("read"), 600);
+    }
+    assert_eq!(RAN.load(Relaxed), 1_200);
 }

@@ -54,7 +54,7 @@ impl Fault {
         Self::of(Effect::Late(by))
     }
 
-    /// The call takes this much longer.
+    /// The call takes this much longer, some of it before the database does it and some after.
     pub fn slow(by: Duration) -> Self {
         Self::of(Effect::Slow(by))
     }

@@ -68,8 +68,11 @@ impl SimExecutor {
         let (number, effect) = self.begin(label);
         let (shared, part) = (&self.shared, self.part);
         self.wait(shared.rng.below(BEFORE_MS)).await;
+        let mut slow = Duration::ZERO;
         if let Some(Effect::Slow(by)) = effect {
-            Clock.sleep(by).await;
+            let before = by * u32::try_from(shared.rng.below(101)).unwrap_or(0) / 100;
+            Clock.sleep(before).await;
+            slow = by - before;
         }
         if !shared.is_alive(part) {
             return std::future::pending().await;
@@ -95,6 +98,9 @@ impl SimExecutor {
             _ => {}
         }
         let done = self.run_now(job);
+        if !slow.is_zero() {
+            Clock.sleep(slow).await;
+        }
         match effect {
             Some(Effect::CrashAfter) => return self.crash(number, label, "after").await,
             Some(Effect::FailAfter) => self.trace(number, label, "loses its answer"),

@@ -311,7 +311,7 @@ impl<K: Handlers> Hosted for Directory<K> {
         loop {
             let slot = self.slot(hosting, &row.message.id)?;
             let delivery = host::from_row::<K>(hosting, row)?;
-            match slot.admit_row(delivery, row.seq, since) {
+            match slot.admit_row(delivery, row.seq, since, hosting.looks()) {
                 RowAdmission::Known => return Ok(()),
                 RowAdmission::Full => {
                     return Err(Refusal::Overloaded {

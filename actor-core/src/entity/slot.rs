@@ -21,6 +21,7 @@ use super::{
 use crate::{
     clock::Instant,
     error::Refusal,
+    hosting::Looks,
     id::{CallId, EntityKey, ShardId},
 };
 
@@ -156,8 +157,17 @@ impl<K: Handlers> Slot<K> {
 
     /// Takes a stored message in; one that is here already, or that must stay in SQL to keep its
     /// order, is left out. `since` is when its sender was loaded, 0 if it has no past.
-    pub(crate) fn admit_row(&self, delivery: Delivery<K>, seq: i64, since: u64) -> RowAdmission {
+    pub(crate) fn admit_row(
+        &self,
+        delivery: Delivery<K>,
+        seq: i64,
+        since: u64,
+        looks: &Looks,
+    ) -> RowAdmission {
         let mut inner = self.lock();
+        if looks.saw_done(seq) {
+            return RowAdmission::Known;
+        }
         if inner.closed || inner.retiring {
             return RowAdmission::Closed;
         }

@@ -65,6 +65,7 @@ impl<K: Handlers> Pending<K> {
             }
         }
         if let Some(row) = self.delivery.row() {
+            self.hosting.looks().done(row.seq);
             self.slot.lock().row_done(row.seq);
         }
         count(&self.directory, &self.delivery, &self.outcome);

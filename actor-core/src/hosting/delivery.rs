@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Hosting, Role};
+use super::{Hosting, Role, reading::Looks};
 use crate::{
     codec::Codec,
     entity::{ATTEMPTS_MAX, EventHandler},
@@ -231,6 +231,11 @@ impl Hosting {
         }
     }
 
+    /// Returns what is being read, and what is done meanwhile.
+    pub(crate) fn looks(&self) -> &Looks {
+        &self.looks
+    }
+
     fn serves(&self, row: &MailboxRow) -> bool {
         let shard = self.shard_of(&row.message.kind, row.message.id.as_str());
         self.shards.serves(shard)
@@ -338,6 +343,7 @@ impl Hosting {
     pub async fn poll(self: &Arc<Self>, mut after: i64) -> Result<i64, StoreError> {
         for _ in 0..POLL_PAGES {
             let shards = self.owned();
+            let _look = self.looks.begin();
             let rows = self.store.read("ready messages", move |connection| {
                 Box::pin(async move { mailbox::ready(connection, &shards, after, POLL_ROWS).await })
             });
@@ -360,7 +366,12 @@ impl Hosting {
             Ok(row) => {
                 let (seq, shard, target) = (row.seq, row.shard, known(&row));
                 match MailboxRow::read(row) {
-                    Ok(row) => return self.accept_row(row, 0),
+                    Ok(mut row) => {
+                        if self.looks.saw_fired(row.seq) {
+                            row.due_in = Duration::ZERO;
+                        }
+                        return self.accept_row(row, 0);
+                    }
                     Err(error) => (seq, Some(shard), Some(target), error.to_string()),
                 }
             }
@@ -394,6 +405,7 @@ impl Hosting {
 
     async fn fetch_timers(self: &Arc<Self>, horizon: Duration) -> Result<(), StoreError> {
         let shards = self.owned();
+        let _look = self.looks.begin();
         let rows = self.store.read("next timers", move |connection| {
             Box::pin(async move {
                 mailbox::timers(connection, &shards, horizon, TIMERS_MAX as u32).await
@@ -453,6 +465,7 @@ impl Hosting {
         loop {
             let (late, row) = self.timers.next(self.clock).await;
             metrics::histogram!("actor_timer_lateness").record(late.as_secs_f64());
+            self.looks.fired(row.seq);
             self.accept_row(row, 0);
         }
     }

@@ -159,6 +159,7 @@ impl Hosting {
             suspects: (0..config.shards.count())
                 .map(|_| AtomicI64::new(suspect_up_to))
                 .collect(),
+            looks: super::reading::Looks::default(),
             declined: super::handoff::Declined::default(),
             tasks: Mutex::default(),
             router: config.router,

@@ -26,6 +26,9 @@ const QUIET_SPREAD: Duration = Duration::from_secs(5);
 /// How long before the first one is due, for each timer to schedule: time enough to store them all.
 const LEAD_MICROS: u64 = 100;
 
+/// How long to wait for what should come at once.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// An entity that is woken.
@@ -86,11 +89,8 @@ pub(super) async fn run(plan: &Plan) -> Result<Vec<Line>> {
     let mut quiet = all_fired(&lateness, QUIET).await;
     quiet.errors += burst.errors;
     quiet.first_error = quiet.first_error.or(burst.first_error.clone());
-    let mut woken = 0;
-    for id in 0..plan.entities {
-        woken += node.client.entity::<Sleeper>(id).woken().await?;
-    }
     let expected = u64::from(count) + u64::from(QUIET);
+    let woken = all_counted(&node, plan, expected).await?;
     if woken != expected {
         quiet.failed(format_args!(
             "{expected} timers were stored, {woken} counted"
@@ -138,9 +138,25 @@ async fn schedule(
     Ok(first)
 }
 
-/// Waits until `count` timers have fired, at most two minutes; returns how late they were.
+/// Waits until the entities have stored `expected` wakes, at most [`PATIENCE`]; returns how many.
+/// A handler may have run before its commit fails: it runs again, and counts only now.
+async fn all_counted(node: &Node, plan: &Plan, expected: u64) -> Result<u64> {
+    let deadline = Clock.now() + PATIENCE;
+    loop {
+        let mut woken = 0;
+        for id in 0..plan.entities {
+            woken += node.client.entity::<Sleeper>(id).woken().await?;
+        }
+        if woken >= expected || Clock.now() >= deadline {
+            return Ok(woken);
+        }
+        Clock.sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Waits until `count` timers have fired, at most [`PATIENCE`]; returns how late they were.
 async fn all_fired(lateness: &Mutex<Load>, count: u32) -> Load {
-    let deadline = Clock.now() + Duration::from_secs(120);
+    let deadline = Clock.now() + PATIENCE;
     loop {
         {
             let mut load = lateness.lock().unwrap_or_else(PoisonError::into_inner);
