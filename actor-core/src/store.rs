@@ -32,6 +32,7 @@ pub mod dead_letters;
 pub mod entities;
 pub mod mailbox;
 pub mod replies;
+pub mod tables;
 pub mod topics;
 
 use std::{path::Path, sync::Arc, time::Duration};

@@ -14,6 +14,9 @@ export function head({ nodes }) {
   document.getElementById("node-facts").textContent = `version ${nodes.version}${up}`;
 }
 
+/** From when on a transaction that stays open is an alarm: dead rows pile up behind it. */
+const SNAPSHOT_OLD_MS = 300_000;
+
 export function tiles({ nodes, kinds, dead }) {
   const sum = (field) => kinds.kinds.reduce((total, kind) => total + kind[field], 0);
   const own = nodes.nodes.find((node) => node.self);
@@ -26,6 +29,11 @@ export function tiles({ nodes, kinds, dead }) {
     ["Stuck", nodes.stuck ?? "?", nodes.stuck > 0],
     ["Dead letters", dead.count, dead.count > 0],
   ];
+  if (nodes.tables) {
+    const { oldest_xmin_age_ms: oldest, dead_rows: rows } = nodes.tables;
+    list.push(["Oldest transaction", span(oldest), oldest > SNAPSHOT_OLD_MS]);
+    list.push(["Dead rows", Object.values(rows).reduce((total, dead) => total + dead, 0)]);
+  }
   const tile = ([name, value, alarm]) => el("dl", { class: `tile ${alarm ? "alarm" : ""}` }, el("dt", {}, name), el("dd", {}, typeof value === "number" ? count(value) : value));
   show(document.getElementById("tiles"), list, () => list.map(tile));
 }

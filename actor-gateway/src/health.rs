@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use actor_core::{Refusal, hosting::Hosting};
+use actor_cluster::shard::candidates;
+use actor_core::{Refusal, hosting::Hosting, store::nodes};
 use axum::{
     Json,
     extract::{Request, State},
@@ -17,6 +18,9 @@ use axum::{
 use serde::Serialize;
 
 use crate::{gateway::Shared, request, topics};
+
+/// How soon a node that may own shards has some.
+const SHARDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long the store may take to answer a probe.
 const STORE_WITHIN: Duration = Duration::from_secs(1);
@@ -75,7 +79,10 @@ async fn readiness(shared: &Shared) -> Vec<Check> {
     let owned = shards.owned().len();
     let owned = match owned {
         0 if shared.only_sends() => Ok("it only sends".to_owned()),
-        0 => Err("no shard is owned".to_owned()),
+        0 => {
+            let back = held_back(shared).await;
+            back.ok_or_else(|| "no shard is owned".to_owned())
+        }
         owned => Ok(format!("{owned} of {}", shards.count())),
     };
     let accepting = match shared.rests() {
@@ -92,6 +99,33 @@ async fn readiness(shared: &Shared) -> Vec<Check> {
         shared.started.store(true, Ordering::Relaxed);
     }
     checks
+}
+
+/// Says why a node that owns nothing takes work all the same: its name fell so often that shards
+/// are kept from it for a while. It serves requests for entities of the others meanwhile.
+async fn held_back(shared: &Shared) -> Option<String> {
+    let hosting = shared.client.hosting();
+    let ttl = shared.lease_ttl()?;
+    let listed = hosting.store().read("health", move |connection| {
+        Box::pin(async move { nodes::list(connection, ttl).await })
+    });
+    let listed = request::within(STORE_WITHIN, async {
+        let listed = listed.await;
+        listed.map_err(|error| Refusal::Unavailable(error.to_string().into()))
+    });
+    let rows = listed.await.ok()?;
+    let own = rows
+        .into_iter()
+        .find(|row| row.node == *hosting.shards().node())?;
+    let pause = candidates::pause(own.falls);
+    if pause.is_zero() {
+        return None;
+    }
+    let left = (pause + SHARDS_WITHIN).checked_sub(own.age)?;
+    let (left, falls) = (left.as_secs(), own.falls);
+    Some(format!(
+        "none for up to {left} s: the node fell {falls} times in a row"
+    ))
 }
 
 fn accepting(hosting: &Hosting) -> Result<String, String> {

@@ -100,6 +100,11 @@ fn build() -> Result<PrometheusHandle, String> {
         "actor_held",
         "Due messages that wait for a reason with a name"
     );
+    metrics::describe_gauge!(
+        "actor_oldest_xmin_age_seconds",
+        "For how long a transaction has kept the database from clearing dead rows away"
+    );
+    metrics::describe_gauge!("actor_dead_rows", "Dead rows that are still in the tables");
     metrics::describe_gauge!("actor_entities", "Activations in memory");
     metrics::describe_gauge!("actor_mailbox_depth", "Messages running and queued");
     metrics::describe_counter!("actor_calls_total", "Calls by how they ended");

@@ -28,5 +28,6 @@ mod cuts;
 mod plans;
 mod races;
 mod servers;
+mod tables;
 
 use actor_tests::bed::on_postgres as for_each_backend;

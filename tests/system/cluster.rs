@@ -187,3 +187,27 @@ async fn a_node_with_another_secret_is_refused_where_others_are() -> Result<()> 
     assert_eq!(nodes, 1, "it never registered");
     cluster.stop().await
 }
+
+/// Falls in a row after which a node gets its shards ten seconds late.
+const FALLS: usize = 4;
+
+// What a pod is asked before it gets requests: it must not be kept from them as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_fell_again_and_again_is_ready_before_it_has_shards() -> Result<()> {
+    let mut cluster = Cluster::start(3).await?;
+    let restock = call("stock", "string", "restock", &json!({ "quantity": 5 })).key("once");
+    assert_eq!(succeed(cluster.http(0), &restock).await?, 5);
+
+    for _ in 0..FALLS {
+        cluster.kill(1).await?;
+        cluster.start_again(1).await?;
+    }
+
+    let said = cluster.http(1).text("/health/ready").await?;
+    let why = format!("the node fell {FALLS} times in a row");
+    assert!(said.contains(&why), "{said}");
+    assert_eq!(cluster.metric(1, "actor_shards_owned").await?, 0.0);
+    assert_eq!(level(cluster.http(1), "string").await?, 5);
+    cluster.is_balanced().await?;
+    cluster.stop().await
+}

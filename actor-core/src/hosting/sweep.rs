@@ -7,6 +7,7 @@ use crate::{
     id::EntityId,
     store::{
         StoreError, dead_letters, mailbox, replies,
+        tables::{self, TableHealth},
         topics::{self, EVENTS_KEPT},
     },
 };
@@ -40,6 +41,15 @@ enum Place {
     NoRoom,
     /// Nobody will run it: it is stuck.
     Nowhere,
+}
+
+/// Tells the metrics how healthy the tables are.
+fn publish_tables(tables: TableHealth) {
+    let oldest = tables.oldest_snapshot.as_secs_f64();
+    metrics::gauge!("actor_oldest_xmin_age_seconds").set(oldest);
+    for (table, rows) in tables.dead_rows {
+        metrics::gauge!("actor_dead_rows", "table" => table).set(rows as f64);
+    }
 }
 
 impl Hosting {
@@ -77,7 +87,8 @@ impl Hosting {
     /// memory nor held for a reason that has a name, 10 000 at most.
     ///
     /// Also tells the metrics how much waits, and how much is held: because its kind is not hosted
-    /// here, or because there is no room for one more activation.
+    /// here, or because there is no room for one more activation; and, on PostgreSQL, how healthy
+    /// the tables are.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -87,10 +98,14 @@ impl Hosting {
             Box::pin(async move {
                 let backlog = mailbox::backlog(connection).await?;
                 let rows = mailbox::overdue(connection, &shards, STUCK_AFTER, STUCK_ROWS).await?;
-                Ok((backlog, rows))
+                let tables = tables::health(connection).await?;
+                Ok((backlog, rows, tables))
             })
         });
-        let (backlog, rows) = rows.await?;
+        let (backlog, rows, tables) = rows.await?;
+        if let Some(tables) = tables {
+            publish_tables(tables);
+        }
         metrics::gauge!("actor_backlog", "what" => "message").set(backlog.due as f64);
         metrics::gauge!("actor_backlog_age_seconds", "what" => "message")
             .set(backlog.age.as_secs_f64());

@@ -69,6 +69,15 @@ async fn each_node_shows_the_whole_cluster_and_who_died() -> Result<()> {
         let metrics = Metrics::parse(&text)?;
         assert_eq!(metrics.sum("actor_nodes"), Some(3.0));
         assert_eq!(metrics.sum("actor_links"), Some(4.0));
+        assert!(metrics.sum("actor_oldest_xmin_age_seconds").is_some());
+        assert!(
+            text.contains(r#"actor_dead_rows{table="mailbox"}"#),
+            "{text}"
+        );
+        assert!(
+            whole["tables"]["dead_rows"]["mailbox"].is_u64(),
+            "{whole:#}"
+        );
         // The first links came up before the program recorded anything.
         let silent = r#"actor_link_envelopes_total{direction="out"} 0"#;
         assert!(text.contains("actor_link_envelopes_total"), "{text}");

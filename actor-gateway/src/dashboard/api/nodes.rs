@@ -13,6 +13,7 @@ use actor_core::{
     store::{
         nodes::{self, NodeRow},
         ownership::{self, ShardRow},
+        tables,
     },
 };
 use axum::{Json, extract::State};
@@ -25,8 +26,8 @@ use crate::{gateway::Shared, rejection::Rejection};
 /// decision.
 const LEASE: Duration = Duration::from_secs(300);
 
-/// Lists all nodes that ever registered, with this node's links to them, what changed lately, and
-/// who runs which singleton.
+/// Lists all nodes that ever registered, with this node's links to them, what changed lately, who
+/// runs which singleton, and how healthy the tables are (`null` on SQLite).
 pub(in crate::dashboard) async fn list(
     State(shared): State<Arc<Shared>>,
 ) -> Result<Json<Value>, Rejection> {
@@ -37,10 +38,11 @@ pub(in crate::dashboard) async fn list(
         .read("nodes for the dashboard", move |connection| {
             Box::pin(async move {
                 let nodes = nodes::list(connection, ttl).await?;
-                Ok((nodes, ownership::list(connection).await?))
+                let shards = ownership::list(connection).await?;
+                Ok((nodes, shards, tables::health(connection).await?))
             })
         });
-    let (rows, shards) = rows.await.map_err(store)?;
+    let (rows, shards, tables) = rows.await.map_err(store)?;
     let cluster = shared.cluster();
     let singletons: Vec<_> = cluster
         .singletons
@@ -76,6 +78,10 @@ pub(in crate::dashboard) async fn list(
         "changes": cluster.changes,
         "events": reports.events(),
         "singletons": singletons,
+        "tables": tables.map(|tables| json!({
+            "oldest_xmin_age_ms": tables.oldest_snapshot.as_millis() as u64,
+            "dead_rows": tables.dead_rows.into_iter().collect::<BTreeMap<_, _>>(),
+        })),
     })))
 }
 
