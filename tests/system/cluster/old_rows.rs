@@ -19,8 +19,9 @@ const ROWS: i64 = 1_000_000;
 /// How many are made at a time: a statement ends within five seconds.
 const PIECE: i64 = 25_000;
 
-/// How long the cluster serves beside them. Its polls for stored messages come every five seconds.
-const SERVES: u64 = 15;
+/// For how many seconds the cluster serves beside them. Its polls for stored messages come every
+/// five seconds.
+const SERVES: u64 = 60;
 
 /// Timers that are set meanwhile.
 const TIMERS: usize = 40;
@@ -148,6 +149,9 @@ async fn a_million_dead_rows_that_cannot_be_cleaned_do_not_stop_anything() -> Re
         .await?;
     }
     let dead = cluster.records.number(&DEAD, vec![]).await?;
+    // An operator sees both.
+    let oldest = cluster.metric(1, "actor_oldest_xmin_age_seconds").await?;
+    let seen = cluster.metric(1, "actor_dead_rows").await?;
     forgotten.end().await?;
 
     for (account, level) in load.levels() {
@@ -164,6 +168,8 @@ async fn a_million_dead_rows_that_cannot_be_cleaned_do_not_stop_anything() -> Re
         dead > ROWS / 10 * 9,
         "cleaned away: the test showed nothing"
     );
+    assert!(oldest >= SERVES as f64 - 10.0, "{oldest} s");
+    assert!(seen > (ROWS / 10 * 9) as f64, "{seen} dead rows seen");
     assert_eq!(errors, 0, "requests that were not answered at once");
     cluster.stop().await
 }
