@@ -217,7 +217,9 @@ impl Client {
         idempotent: bool,
     ) -> Result<RoutedCall, Refusal> {
         if !invocation.id.is_valid() {
-            return Err(Refusal::Decode("an entity id has 1 to 512 bytes".into()));
+            return Err(Refusal::Decode(
+                "an entity id has 1 to 512 bytes and no NUL".into(),
+            ));
         }
         if let Some(origin) = &self.origin {
             if let Some(path) = origin.cycle(&invocation.kind, invocation.id.as_str()) {

@@ -99,9 +99,10 @@ impl EntityId {
         &self.0
     }
 
-    /// Says whether the id is neither empty nor longer than [`ENTITY_ID_BYTES_MAX`].
+    /// Says whether the id is neither empty nor longer than [`ENTITY_ID_BYTES_MAX`] and has no NUL,
+    /// which PostgreSQL does not store.
     pub fn is_valid(&self) -> bool {
-        !self.0.is_empty() && self.0.len() <= ENTITY_ID_BYTES_MAX
+        (1..=ENTITY_ID_BYTES_MAX).contains(&self.0.len()) && !self.0.contains('\0')
     }
 }
 

@@ -56,7 +56,7 @@ const HISTOGRAMS: [(&str, &[f64], &str); 6] = [
     (
         "actor_handoff_duration",
         &SECONDS,
-        "Seconds a shard was between two owners",
+        "Seconds from the start of giving shards away until some were empty",
     ),
 ];
 

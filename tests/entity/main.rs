@@ -10,6 +10,7 @@ mod keys;
 mod kinds;
 mod memory;
 mod poison;
+mod refused;
 mod residency;
 mod rows;
 mod stuck;

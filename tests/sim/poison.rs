@@ -123,6 +123,24 @@ async fn a_message_that_always_panics_is_given_up_and_those_behind_it_go_on(sim:
     assert_eq!(waiting(&sim).await, 0);
 }
 
+/// The tenth failure was counted, and nobody knows whether the row became a dead letter.
+#[sim::test(host(Inbox), seeds = 8)]
+async fn a_burial_whose_end_is_unknown_does_not_keep_its_entity(sim: Sim) {
+    let poison = Poison::default();
+    sim.provide(poison.clone());
+    let inbox = sim.entity::<Inbox>("a");
+    inbox.swallow("bad".into()).cast().await.expect("stored");
+    inbox.note("behind".into()).cast().await.expect("stored");
+    // Ten commits count its failures.
+    sim.fault(0, Fault::fail_after().only("commit").skip(10));
+
+    sim.advance(3 * MINUTE).await;
+
+    assert_eq!(dead(&sim).await.len(), 1);
+    assert_eq!(notes(&sim, "a").await, ["behind"]);
+    assert_eq!(waiting(&sim).await, 0);
+}
+
 #[sim::test(host(Inbox), seeds = 8)]
 async fn a_message_that_fails_for_a_while_is_not_overtaken(sim: Sim) {
     let poison = Poison::default();

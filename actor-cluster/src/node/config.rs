@@ -172,7 +172,7 @@ pub struct Settings {
     #[arg(value_parser = parse::log_format)]
     pub log_format: LogFormat,
 
-    /// Where traces are exported to
+    /// Where traces will be exported to: checked, but nothing is exported yet
     ///
     /// Default: nowhere.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]

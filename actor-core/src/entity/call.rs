@@ -468,7 +468,9 @@ impl Client {
         call: Option<CallId>,
     ) -> Result<StoredMessage, Refusal> {
         if !id.is_valid() {
-            return Err(Refusal::Decode("an entity id has 1 to 512 bytes".into()));
+            return Err(Refusal::Decode(
+                "an entity id has 1 to 512 bytes and no NUL".into(),
+            ));
         }
         let fresh = || match &self.origin {
             Some(origin) => origin.next_id(),

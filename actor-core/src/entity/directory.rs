@@ -112,7 +112,9 @@ impl<K: Handlers> Directory<K> {
             return Ok(slot.clone());
         }
         if !id.is_valid() {
-            return Err(Refusal::Decode("an entity id has 1 to 512 bytes".into()));
+            return Err(Refusal::Decode(
+                "an entity id has 1 to 512 bytes and no NUL".into(),
+            ));
         }
         let shard = hosting.shard_of(K::KIND, id.as_str());
         hosting.admits(shard)?;

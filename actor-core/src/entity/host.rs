@@ -17,7 +17,7 @@ use super::{
     Handlers,
     delivery::{Delivery, Reply, RowTag},
     directory::Directory,
-    slot::{Next, Settled, Shared},
+    slot::{Next, Settled, Shared, Slot},
     snapshot::Unknown,
 };
 use crate::{
@@ -211,21 +211,28 @@ impl<K: Handlers> Activation<K> {
 
     /// Holds the entity for a pause that grows with each failure in a row, then reloads it.
     pub(super) fn back_off(&self) {
-        let mut inner = self.slot.lock();
+        self.slot.back_off(&self.hosting);
+    }
+}
+
+impl<K: Handlers> Slot<K> {
+    /// Holds the entity for a pause that grows with each failure in a row, then reloads it.
+    pub(super) fn back_off(self: &Arc<Self>, hosting: &Hosting) {
+        let mut inner = self.lock();
         let doublings = inner.books.failures.min(16);
         inner.books.failures += 1;
         inner.books.stale = true;
         let pause = BACKOFF_MIN.saturating_mul(1 << doublings).min(BACKOFF_MAX);
-        let until = self.hosting.now() + pause;
+        let until = hosting.now() + pause;
         inner.held_until = Some(until);
         drop(inner);
-        let slot = Arc::downgrade(&self.slot);
+        let slot = Arc::downgrade(self);
         let wake = move || {
             if let Some(slot) = slot.upgrade() {
                 slot.lock().poke();
             }
         };
-        self.hosting.wheel().set(until, Alarm::Run(Box::new(wake)));
+        hosting.wheel().set(until, Alarm::Run(Box::new(wake)));
     }
 }
 
@@ -271,10 +278,18 @@ pub(super) fn from_row<K: Handlers>(
     let method = named(&message.method).ok_or_else(|| {
         Refusal::NotHosted(format!("kind `{}` has no `{}`", K::KIND, message.method).into())
     })?;
-    let args = K::decode_args(method, message.codec, &message.args)
-        .map_err(|error| Refusal::Decode(error.to_string().into()))?;
-    let mut delivery = Delivery::new(args, Reply::Nobody);
-    delivery.encode().map_err(super::delivery::unwritable)?;
+    // What users wrote to decode may panic, and this task is not theirs.
+    let decode = AssertUnwindSafe(|| {
+        let args = K::decode_args(method, message.codec, &message.args)
+            .map_err(|error| Refusal::Decode(error.to_string().into()))?;
+        let mut delivery = Delivery::new(args, Reply::Nobody);
+        delivery.encode().map_err(super::delivery::unwritable)?;
+        Ok(delivery)
+    });
+    let mut delivery = catch_unwind(decode).unwrap_or_else(|panic| {
+        let text = panic_text(&*panic);
+        Err(Refusal::Decode(format!("decoding panicked: {text}").into()))
+    })?;
     let rare = delivery.rare();
     rare.request.clone_from(&message.request);
     rare.row = Some(RowTag {

@@ -15,7 +15,7 @@ use crate::{
     hosting::Hosting,
     mailbox::StoredMessage,
     meter::CallOutcome,
-    store::{StoreError, entities::Place, lane::Verdict, replies},
+    store::{StoreError, StoreErrorKind, entities::Place, lane::Verdict, replies},
 };
 
 /// A message whose item is with the lane.
@@ -57,13 +57,7 @@ impl<K: Handlers> Pending<K> {
     }
 
     fn committed(self, numbers: &[(usize, i64)]) {
-        for (write, message) in self.sends {
-            if let Some((_, seq)) = numbers.iter().find(|(index, _)| *index == write) {
-                let now = self.hosting.store().now_ms();
-                self.hosting
-                    .accept_row(message.stored(*seq, now), self.since);
-            }
-        }
+        self.hosting.sent(self.sends, numbers, self.since);
         if let Some(row) = self.delivery.row() {
             self.hosting.looks().done(row.seq);
             self.slot.lock().row_done(row.seq);
@@ -126,7 +120,17 @@ impl<K: Handlers> Pending<K> {
     }
 
     fn failed(self, error: &StoreError) {
-        if self.delivery.row().is_some() {
+        if let Some(row) = self.delivery.row() {
+            self.slot.back_off(&self.hosting);
+            if matches!(error.kind(), StoreErrorKind::Data | StoreErrorKind::Bug) {
+                // It would be refused again and again: counted like a failure of the handler.
+                let (hosting, shard, why) =
+                    (self.hosting.clone(), self.slot.shard, error.to_string());
+                self.hosting.spawn(async move {
+                    let (seq, attempts) = (row.seq, row.attempts);
+                    hosting.row_failed(shard, seq, attempts, &why).await;
+                });
+            }
             return run_again(&self.slot, self.delivery, "the store refused it");
         }
         self.directory

@@ -127,26 +127,11 @@ impl Hosting {
             .position(|write| matches!(write, Write::Event { .. }));
         match self.commit(shard, writes).await? {
             Verdict::Committed(numbers) => {
-                let number = |write: usize| {
-                    numbers
-                        .iter()
-                        .find(|(index, _)| *index == write)
-                        .map(|n| n.1)
-                };
-                let now = self.store.now_ms();
-                for (write, message) in sends {
-                    if let Some(seq) = number(write) {
-                        self.accept_row(message.stored(seq, now), 0);
-                    }
-                }
-                let offset = event.and_then(number).unwrap_or_default().cast_unsigned();
+                let event = numbers.iter().find(|(write, _)| Some(*write) == event);
+                let offset = event.map_or(0, |(_, offset)| offset.cast_unsigned());
+                self.sent(sends, &numbers, 0);
                 let epoch = topic.map_or(0, |topic| self.topics.epoch(&topic));
                 Ok(Position { epoch, offset })
-            }
-            // The same message is stored already: that is what the sender wanted.
-            Verdict::Conflict { .. } => {
-                self.look_again(&sends);
-                Ok(Position::default())
             }
             Verdict::Failed(error) => Err(error.refusal()),
             Verdict::Unclear(error) => {
@@ -154,9 +139,9 @@ impl Hosting {
                 let why = format!("whether it is stored: {error}");
                 Err(Refusal::UnknownOutcome(why.into()))
             }
-            Verdict::Fenced | Verdict::Refused => Err(Refusal::Unavailable(
-                format!("shard {shard} changed its owner").into(),
-            )),
+            Verdict::Conflict { .. } | Verdict::Fenced | Verdict::Refused => Err(
+                Refusal::Unavailable(format!("shard {shard} changed its owner").into()),
+            ),
         }
     }
 
@@ -182,6 +167,27 @@ impl Hosting {
         let verdict = receiver.await;
         self.lanes().forget(activation);
         verdict.map_err(|_| Refusal::Unavailable("the node is stopping".into()))
+    }
+
+    /// Hands on what a commit stored; `numbers` has the number of each message by its write. One
+    /// without a number was stored before, and its target may not know of it.
+    ///
+    /// `since` is as in [`accept_row`](Self::accept_row).
+    pub(crate) fn sent(
+        self: &Arc<Self>,
+        sends: Vec<(usize, StoredMessage)>,
+        numbers: &[(usize, i64)],
+        since: u64,
+    ) {
+        let now = self.store.now_ms();
+        let mut stored_before = Vec::new();
+        for (write, message) in sends {
+            match numbers.iter().find(|(index, _)| *index == write) {
+                Some((_, seq)) => self.accept_row(message.stored(*seq, now), since),
+                None => stored_before.push((write, message)),
+            }
+        }
+        self.look_again(&stored_before);
     }
 
     /// Lets the targets of messages look for them, which may be stored without anybody knowing:
@@ -281,6 +287,8 @@ impl Hosting {
                 metrics::counter!("actor_dead_letters_total", "what" => "message").increment(1);
                 true
             }
+            // An earlier burial of unknown end was stored: the row is gone.
+            Ok(Verdict::Conflict { .. }) if last => true,
             Ok(Verdict::Committed(_)) => false,
             other => {
                 tracing::warn!(seq, ?other, "a failure could not be counted");

@@ -27,9 +27,6 @@ const PRUNE_ROWS: u32 = 1000;
 /// Rows looked at for being stuck; more are counted by the next sweep.
 pub const STUCK_ROWS: u32 = 10_000;
 
-/// Topics trimmed by one sweep statement.
-const TOPICS: u32 = 1000;
-
 /// Where an overdue message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
@@ -152,14 +149,13 @@ impl Hosting {
                 break;
             }
         }
-        let trimmed = self.store.write("trim topics", |connection| {
-            Box::pin(async move {
-                for (topic, _) in topics::list(connection, "", TOPICS).await? {
-                    topics::trim(connection, &topic, EVENTS_KEPT).await?;
-                }
-                Ok(())
-            })
-        });
-        trimmed.await
+        loop {
+            let trimmed = self.store.write("trim topics", |connection| {
+                Box::pin(topics::trim_all(connection, EVENTS_KEPT, PRUNE_ROWS))
+            });
+            if trimmed.await? < u64::from(PRUNE_ROWS) {
+                return Ok(());
+            }
+        }
     }
 }

@@ -60,7 +60,8 @@ impl From<Due> for Value {
     }
 }
 
-/// Stores a message and returns its number.
+/// Stores a message and returns its number. One that is stored already under the same id is left as
+/// it is and has no number: that is what its sender wanted.
 pub static INSERT: Statement = Statement::new(
     "store message",
     Rank::MAILBOX,
@@ -72,8 +73,7 @@ pub static INSERT: Statement = Statement::new(
     "ON CONFLICT (id) DO NOTHING",
 )
 .key(&[3], "id")
-.assigned("seq")
-.missing(Missing::Conflict);
+.assigned("seq");
 
 /// Returns the write that stores `message` for the entity at `place`. The verdict carries its
 /// `seq`.

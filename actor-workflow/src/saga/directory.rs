@@ -110,7 +110,9 @@ impl Sagas {
             return Ok(slot.clone());
         }
         if !id.is_valid() {
-            return Err(Refusal::Decode("a run's id has 1 to 512 bytes".into()));
+            return Err(Refusal::Decode(
+                "a run's id has 1 to 512 bytes and no NUL".into(),
+            ));
         }
         hosting.accepting()?;
         let kind = self.recipe.kind();
