@@ -120,7 +120,7 @@ impl Pupil {
 async fn what_is_done_while_it_is_being_read_does_not_run_again(sim: Sim) {
     RAN.store(0, Relaxed);
     for label in ["ready messages", "next timers"] {
-        let slow = Fault::slow(Duration::from_millis(800)).only(label);
+        let slow = Fault::slow_answer(Duration::from_millis(800)).only(label);
         sim.fault(0, slow.until_cleared());
     }
 

@@ -32,6 +32,7 @@ pub(super) enum Effect {
     FailAfter,
     Late(Duration),
     Slow(Duration),
+    SlowAnswer(Duration),
     Hang,
     CrashBefore,
     CrashAfter,
@@ -54,9 +55,14 @@ impl Fault {
         Self::of(Effect::Late(by))
     }
 
-    /// The call takes this much longer, some of it before the database does it and some after.
+    /// The call reaches the database this much later.
     pub fn slow(by: Duration) -> Self {
         Self::of(Effect::Slow(by))
+    }
+
+    /// The call is done in time, and its answer comes this much later.
+    pub fn slow_answer(by: Duration) -> Self {
+        Self::of(Effect::SlowAnswer(by))
     }
 
     /// The call is never made, and nobody says so: after 6 s its caller gives up and cannot know.

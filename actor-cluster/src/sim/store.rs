@@ -68,11 +68,8 @@ impl SimExecutor {
         let (number, effect) = self.begin(label);
         let (shared, part) = (&self.shared, self.part);
         self.wait(shared.rng.below(BEFORE_MS)).await;
-        let mut slow = Duration::ZERO;
         if let Some(Effect::Slow(by)) = effect {
-            let before = by * u32::try_from(shared.rng.below(101)).unwrap_or(0) / 100;
-            Clock.sleep(before).await;
-            slow = by - before;
+            Clock.sleep(by).await;
         }
         if !shared.is_alive(part) {
             return std::future::pending().await;
@@ -98,8 +95,8 @@ impl SimExecutor {
             _ => {}
         }
         let done = self.run_now(job);
-        if !slow.is_zero() {
-            Clock.sleep(slow).await;
+        if let Some(Effect::SlowAnswer(by)) = effect {
+            Clock.sleep(by).await;
         }
         match effect {
             Some(Effect::CrashAfter) => return self.crash(number, label, "after").await,
