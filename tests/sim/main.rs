@@ -7,6 +7,7 @@ mod basics;
 mod chaos;
 mod cluster;
 mod crashes;
+mod cycles;
 mod determinism;
 mod fences;
 mod handoff;

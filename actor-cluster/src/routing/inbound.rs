@@ -41,6 +41,7 @@ impl Desk {
             Request::Invoke(Call {
                 mut invocation,
                 request,
+                chain,
                 ..
             }) => {
                 let shard = hosting.shard_of(&invocation.kind, invocation.id.as_str());
@@ -48,7 +49,7 @@ impl Desk {
                     return self.not_owner(shard);
                 }
                 invocation.timeout = within;
-                let mut client = Client::new(hosting.clone());
+                let mut client = Client::new(hosting.clone()).called_by(chain);
                 if let Some(request) = request {
                     client = client.with_request((*request).clone());
                 }

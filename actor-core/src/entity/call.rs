@@ -386,14 +386,14 @@ impl Client {
             delivery.rare().request.clone_from(&self.request);
         }
         let mut derived = None;
-        if let Some(origin) = &self.origin {
-            if let Some(path) = origin.cycle(K::KIND, id.as_str()) {
-                return Err(Refusal::Cycle(path.into()));
-            }
-            delivery.rare().parent = Some(origin.clone());
-            if call.is_none() && origin.derives {
-                derived = Some(origin.next_id());
-            }
+        if let Some(waiters) = self.waiters_for(K::KIND, id)? {
+            delivery.rare().parent = Some(waiters);
+        }
+        if let Some(origin) = &self.origin
+            && call.is_none()
+            && origin.derives
+        {
+            derived = Some(origin.next_id());
         }
         let identity = call.or(derived);
         if identity.is_some() || K::DURABLE.is_some() && K::METHODS[delivery.method].runs_ahead {
