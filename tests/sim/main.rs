@@ -18,4 +18,5 @@ mod operations;
 mod order;
 mod poison;
 mod releases;
+mod takeover;
 mod timers;

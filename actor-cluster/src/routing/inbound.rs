@@ -48,6 +48,10 @@ impl Desk {
                 if hosting.admits(shard).is_err() {
                     return self.not_owner(shard);
                 }
+                // It is asked for again: nothing that waits for a lease holds up a link's window.
+                if let Err(refusal) = hosting.admits_kind(&invocation.kind, shard) {
+                    return Answer::Refused(refusal);
+                }
                 invocation.timeout = within;
                 let mut client = Client::new(hosting.clone()).called_by(chain);
                 if let Some(request) = request {
