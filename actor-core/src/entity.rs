@@ -69,8 +69,8 @@ pub struct EntityOptions {
     pub takeover: Takeover,
 }
 
-/// When the new owner of a shard may activate the entities of a kind, if the former one was declared
-/// dead before its lease was over and may live, without knowing.
+/// When the new owner of a shard may activate the entities of a kind, if the former one was
+/// declared dead before its lease was over and may live, without knowing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takeover {
     /// At once. Handlers of the former owner may still run and do things outside, for a third of a

@@ -41,7 +41,7 @@ pub struct Shards {
     epochs: Box<[AtomicU64]>,
     /// How far each shard is on its way to another node.
     stages: Box<[AtomicU8]>,
-    /// How often each shard was granted, doubled, and one more once its former owners are outlasted.
+    /// How often each shard was granted, doubled; one more once its former owners are outlasted.
     tenures: Box<[AtomicU64]>,
     /// Tells whoever waits for a shard to come or go that one did.
     news: News,
@@ -148,8 +148,8 @@ impl Shards {
             || self.lease.load(Ordering::Acquire) == UNLIMITED
     }
 
-    /// Returns the shards that are owned and whose former owners are not known to be outlasted, each
-    /// with the tenure for [`Shards::outlast`].
+    /// Returns the shards that are owned and whose former owners are not known to be outlasted,
+    /// each with the tenure for [`Shards::outlast`].
     pub fn to_outlast(&self) -> Vec<(ShardId, Tenure)> {
         let owned = self.owned().into_iter().map(|(shard, _)| shard);
         let open = owned.filter(|shard| !self.is_outlasted(*shard));

@@ -248,8 +248,8 @@ impl Hosting {
     }
 
     /// A peer stored a message for an entity of this node: it is read in its place, or, if it is
-    /// due later, with the timers. Wakes nobody if the shard is not this node's, or its former owner
-    /// may still run the entity.
+    /// due later, with the timers. Wakes nobody if the shard is not this node's, or its former
+    /// owner may still run the entity.
     pub fn ring(self: &Arc<Self>, kind: &str, id: &EntityId, due_in: Duration) {
         let shard = self.shard_of(kind, id.as_str());
         if due_in > HORIZON || self.admits_kind(kind, shard).is_err() {

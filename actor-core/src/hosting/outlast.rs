@@ -85,7 +85,7 @@ impl Hosting {
         if asked.is_empty() {
             return Ok(());
         }
-        // Also if the answer is lost, or a row does not say yet, or no more, that the shard is ours.
+        // Also if the answer is lost, or a row does not say yet, or no more, that a shard is ours.
         waits.extend(asked.iter().map(|wait| (*wait, now + ASK_AGAIN)));
         let left = self.quiet(asked.iter().map(|(shard, _)| *shard).collect());
         let left = left.await?;

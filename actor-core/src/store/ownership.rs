@@ -253,8 +253,8 @@ const QUIET: Sql = Sql {
                ORDER BY shard",
 };
 
-/// Returns, for those of `shards` that this life of the node owns, for how long a former owner whose
-/// lease was ended early may not know yet that it lost the shard; zero if there is none.
+/// Returns, for those of `shards` that this life of the node owns, for how long a former owner
+/// whose lease was ended early may not know yet that it lost the shard; zero if there is none.
 ///
 /// # Errors
 /// When the statement fails.
