@@ -194,6 +194,7 @@ impl Router for LinkRouter {
             idempotent,
             deadline,
             request,
+            chain,
         } = call;
         // A durable target remembers the call, so that losing its answer does no harm.
         if role != Role::Entity && invocation.call.is_none() {
@@ -207,6 +208,7 @@ impl Router for LinkRouter {
                 invocation,
                 epoch: None,
                 request,
+                chain,
             }),
         };
         Box::pin(async move {

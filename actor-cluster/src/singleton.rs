@@ -234,8 +234,6 @@ enum Halt {
 #[derive(Debug)]
 struct Stage {
     hosting: Arc<Hosting>,
-    /// Whether an operating system lock proves that no other process runs anything.
-    alone: bool,
     halt: Mutex<Halt>,
     /// How many run.
     running: AtomicUsize,
@@ -273,10 +271,9 @@ pub(crate) struct Singletons {
 }
 
 impl Singletons {
-    pub(crate) fn new(roster: Roster, hosting: Arc<Hosting>, alone: bool) -> Self {
+    pub(crate) fn new(roster: Roster, hosting: Arc<Hosting>) -> Self {
         let stage = Arc::new(Stage {
             hosting,
-            alone,
             halt: Mutex::new(Halt::No),
             running: AtomicUsize::new(0),
             news: News::default(),

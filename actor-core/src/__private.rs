@@ -10,7 +10,7 @@ pub use crate::{
     context::Ctx,
     entity::{
         Call, Durable, Encoded, Entity, EntityOptions, EntityRef, EventHandler, Handlers, Method,
-        On,
+        On, Takeover,
     },
     event::Event,
 };

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     codec::Codec,
-    context::{Origin, RequestContext},
+    context::{Origin, RequestContext, Waiter, Waiters},
     entity::{Encoded, EntityRef, Handlers},
     error::Refusal,
     event::Event,
@@ -33,6 +33,8 @@ pub struct Client {
     pub(crate) hosting: Arc<Hosting>,
     /// The message this client calls on behalf of.
     pub(crate) origin: Option<Arc<Origin>>,
+    /// The entities of other nodes that wait for what is called through this client.
+    pub(crate) called_by: Option<Arc<[Waiter]>>,
     pub(crate) request: Option<Arc<RequestContext>>,
 }
 
@@ -129,6 +131,7 @@ impl Client {
         Self {
             hosting,
             origin: None,
+            called_by: None,
             request: None,
         }
     }
@@ -152,6 +155,38 @@ impl Client {
         }
     }
 
+    /// Returns this client for a call that entities of other nodes wait for, the nearest first: one
+    /// that leads back to any of them ends as `Cycle`.
+    #[must_use]
+    pub fn called_by(&self, chain: Arc<[Waiter]>) -> Self {
+        Self {
+            called_by: (!chain.is_empty()).then_some(chain),
+            ..self.clone()
+        }
+    }
+
+    /// Returns the entities that wait for what this client calls.
+    fn waiters(&self) -> Option<Waiters> {
+        let here = self.origin.clone().map(Waiters::Here);
+        here.or_else(|| self.called_by.clone().map(Waiters::Elsewhere))
+    }
+
+    /// Returns the entities that wait for a call of this one.
+    ///
+    /// # Errors
+    /// `Cycle` if it is one of them.
+    pub(crate) fn waiters_for(
+        &self,
+        kind: &str,
+        id: &EntityId,
+    ) -> Result<Option<Waiters>, Refusal> {
+        let waiters = self.waiters();
+        match waiters.as_ref().and_then(|it| it.cycle(kind, id.as_str())) {
+            Some(path) => Err(Refusal::Cycle(path.into())),
+            None => Ok(waiters),
+        }
+    }
+
     /// Returns a client for work that may run again as the message `message` of `key`: a repeat of
     /// it makes its calls, in the same order, under the same ids.
     #[must_use]
@@ -160,7 +195,7 @@ impl Client {
             key,
             message,
             ordinal: AtomicU64::new(0),
-            parent: self.origin.clone(),
+            parent: self.waiters(),
             derives: true,
             effects: None,
         };
@@ -221,13 +256,16 @@ impl Client {
                 "an entity id has 1 to 512 bytes and no NUL".into(),
             ));
         }
-        if let Some(origin) = &self.origin {
-            if let Some(path) = origin.cycle(&invocation.kind, invocation.id.as_str()) {
-                return Err(Refusal::Cycle(path.into()));
-            }
-            if invocation.call.is_none() && origin.derives {
-                invocation.call = Some(origin.next_id());
-            }
+        // Nobody waits for what a cast does.
+        let waiters = match invocation.mode {
+            Mode::Call => self.waiters_for(&invocation.kind, &invocation.id)?,
+            Mode::Cast => None,
+        };
+        if let Some(origin) = &self.origin
+            && invocation.call.is_none()
+            && origin.derives
+        {
+            invocation.call = Some(origin.next_id());
         }
         let deadline = self.hosting.deadline(invocation.timeout);
         Ok(RoutedCall {
@@ -236,6 +274,7 @@ impl Client {
             idempotent,
             deadline,
             request: self.request.clone(),
+            chain: waiters.map(|waiters| waiters.to_send()).unwrap_or_default(),
         })
     }
 

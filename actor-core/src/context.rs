@@ -35,6 +35,71 @@ pub struct RequestContext {
     pub trace: Option<String>,
 }
 
+/// The most entities of a chain of callers that a call takes along to another node, the nearest
+/// ones. A chain that leads back to one further away ends by its deadline.
+pub(crate) const CHAIN_MAX: usize = 64;
+
+/// An entity that waits for the outcome of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiter {
+    /// Its kind.
+    pub kind: Arc<str>,
+    /// Its id.
+    pub id: EntityId,
+}
+
+/// The entities that wait for a message, innermost first.
+#[derive(Clone, Debug)]
+pub(crate) enum Waiters {
+    /// The handler of this message, and who waits for that.
+    Here(Arc<Origin>),
+    /// Handlers at other nodes.
+    Elsewhere(Arc<[Waiter]>),
+}
+
+impl Waiters {
+    /// Returns kind and id of each, innermost first.
+    fn each(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut at = Some(self);
+        let mut far: &[Waiter] = &[];
+        std::iter::from_fn(move || {
+            if let Some(Self::Elsewhere(waiters)) = at {
+                (at, far) = (None, waiters);
+            }
+            if let Some(Self::Here(origin)) = at {
+                at = origin.parent.as_ref();
+                return Some((origin.key.kind, origin.key.id.as_str()));
+            }
+            let (next, rest) = far.split_first()?;
+            far = rest;
+            Some((&*next.kind, next.id.as_str()))
+        })
+    }
+
+    /// Returns the chain as text if the entity waits in it.
+    pub(crate) fn cycle(&self, kind: &str, id: &str) -> Option<String> {
+        let mut path = vec![format!("{kind}/{id}")];
+        for (waiting_kind, waiting_id) in self.each() {
+            path.push(format!("{waiting_kind}/{waiting_id}"));
+            if (waiting_kind, waiting_id) == (kind, id) {
+                path.reverse();
+                return Some(path.join(" -> "));
+            }
+        }
+        None
+    }
+
+    /// Returns the chain as it goes to another node.
+    pub(crate) fn to_send(&self) -> Arc<[Waiter]> {
+        let each = self.each().take(CHAIN_MAX);
+        let waiters = each.map(|(kind, id)| Waiter {
+            kind: kind.into(),
+            id: EntityId::from(id),
+        });
+        waiters.collect()
+    }
+}
+
 /// A message that is being handled: where calls made by its handler come from.
 #[derive(Debug)]
 pub(crate) struct Origin {
@@ -42,8 +107,8 @@ pub(crate) struct Origin {
     /// The handled message's id; calls and stored messages derive theirs from it.
     pub(crate) message: CallId,
     pub(crate) ordinal: AtomicU64,
-    /// The entities that wait for this message, innermost first.
-    pub(crate) parent: Option<Arc<Origin>>,
+    /// The entities that wait for this message.
+    pub(crate) parent: Option<Waiters>,
     /// Whether calls made here carry derived ids, because the handler may run again.
     pub(crate) derives: bool,
     /// Where a durable entity's outgoing rows gather until its commit; `None` for a volatile one.
@@ -61,21 +126,6 @@ impl Origin {
     /// was done is remembered as long as for a caller's own key.
     pub(crate) fn repeats_late(&self) -> bool {
         self.derives && self.effects.is_none()
-    }
-
-    /// Returns the chain as text if `key` waits in it.
-    pub(crate) fn cycle(&self, key_kind: &str, key_id: &str) -> Option<String> {
-        let mut path = vec![format!("{key_kind}/{key_id}")];
-        let mut at = Some(self);
-        while let Some(origin) = at {
-            path.push(origin.key.to_string());
-            if origin.key.kind == key_kind && origin.key.id.as_str() == key_id {
-                path.reverse();
-                return Some(path.join(" -> "));
-            }
-            at = origin.parent.as_deref();
-        }
-        None
     }
 
     pub(crate) fn take_effects(&self) -> Vec<Effect> {
@@ -116,7 +166,7 @@ pub struct Ctx<K> {
     durable: bool,
     pub(crate) message: Option<CallId>,
     pub(crate) request: Option<Arc<RequestContext>>,
-    pub(crate) parent: Option<Arc<Origin>>,
+    pub(crate) parent: Option<Waiters>,
     /// Made on first use: most handlers reach nothing.
     client: OnceLock<Client>,
     of: PhantomData<fn() -> K>,
@@ -148,7 +198,7 @@ impl<K> Ctx<K> {
         &mut self,
         message: Option<CallId>,
         request: Option<Arc<RequestContext>>,
-        parent: Option<Arc<Origin>>,
+        parent: Option<Waiters>,
     ) {
         (self.message, self.request, self.parent) = (message, request, parent);
         self.client = OnceLock::new();
@@ -212,6 +262,7 @@ impl<K> Deref for Ctx<K> {
             Client {
                 hosting: self.hosting.clone(),
                 origin: Some(Arc::new(origin)),
+                called_by: None,
                 request: self.request.clone(),
             }
         })

@@ -65,6 +65,20 @@ pub struct EntityOptions {
     pub exposed: bool,
     /// How long the outcome of a keyed call is remembered; default 24 h.
     pub key_retention: Duration,
+    /// When a new owner may begin; default at once.
+    pub takeover: Takeover,
+}
+
+/// When the new owner of a shard may activate the entities of a kind, if the former one was
+/// declared dead before its lease was over and may live, without knowing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takeover {
+    /// At once. Handlers of the former owner may still run and do things outside, for a third of a
+    /// lease at most; what they would store is refused.
+    Early,
+    /// When the former owner's lease is over, so that handlers of one entity never run at two nodes
+    /// at the same time. Calls wait until then, and so do stored messages.
+    Lease,
 }
 
 impl EntityOptions {
@@ -74,6 +88,7 @@ impl EntityOptions {
         mailbox: 4096,
         exposed: false,
         key_retention: Duration::from_secs(24 * 3600),
+        takeover: Takeover::Early,
     };
 }
 

@@ -6,6 +6,7 @@
 mod delivery;
 mod handoff;
 mod memory;
+mod outlast;
 mod reading;
 mod residency;
 mod start;
@@ -34,7 +35,7 @@ pub use sweep::{STUCK_AFTER, STUCK_ROWS};
 use crate::{
     client::{CALL_TIMEOUT_MAX, Client, Invocation},
     clock::{Clock, Instant, Rng},
-    entity::{Encoded, EventHandler, Handlers, Method},
+    entity::{Encoded, EventHandler, Handlers, Method, Takeover},
     error::Refusal,
     id::{CallIds, EntityId, Epoch, ShardId},
     mailbox::MailboxRow,
@@ -94,6 +95,10 @@ pub trait Hosted: Send + Sync {
     fn role(&self) -> Role;
     /// Says whether the outside may call it.
     fn exposed(&self) -> bool;
+    /// Says when a new owner of a shard may activate entities of this kind in it. Default: at once.
+    fn takeover(&self) -> Takeover {
+        Takeover::Early
+    }
     /// Returns its methods.
     fn methods(&self) -> &'static [Method];
     /// Returns the events its entities receive.
@@ -305,11 +310,11 @@ impl Hosting {
         ))
     }
 
-    /// Returns the way to an entity whose shard another node owns; `None` if it is here, or there
-    /// is no way to other nodes.
+    /// Returns the way to an entity whose shard another node owns, or whose former owner may still
+    /// run it; `None` if it is here, or there is no way to other nodes.
     pub fn route(&self, kind: &str, id: &str) -> Option<&Arc<dyn Router>> {
         let router = self.router.as_ref()?;
-        let here = self.shards.serves(self.shard_of(kind, id));
+        let here = self.opens(kind, self.shard_of(kind, id));
         (!here).then_some(router)
     }
 

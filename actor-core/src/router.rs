@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use crate::{
     client::Invocation,
     clock::Instant,
-    context::RequestContext,
+    context::{RequestContext, Waiter},
     error::Refusal,
     hosting::{Answer, Role},
     id::{EntityId, Snowflake},
@@ -32,6 +32,8 @@ pub struct RoutedCall {
     pub deadline: Instant,
     /// The request it belongs to.
     pub request: Option<Arc<RequestContext>>,
+    /// The entities that wait for it, the nearest first.
+    pub chain: Arc<[Waiter]>,
 }
 
 /// Moves calls and stored messages to the owner of their target's shard.

@@ -26,6 +26,13 @@ const SERVES: u8 = 0;
 const FROZEN: u8 = 1;
 const CUT: u8 = 2;
 
+/// The bit of a tenure that says that former owners are outlasted.
+const OUTLASTED: u64 = 1;
+
+/// One time of owning a shard, from its grant on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tenure(u64);
+
 /// What this life of the node owns. Shared by everything on the node; reads take no lock.
 #[derive(Debug)]
 pub struct Shards {
@@ -34,6 +41,8 @@ pub struct Shards {
     epochs: Box<[AtomicU64]>,
     /// How far each shard is on its way to another node.
     stages: Box<[AtomicU8]>,
+    /// How often each shard was granted, doubled; one more once its former owners are outlasted.
+    tenures: Box<[AtomicU64]>,
     /// Tells whoever waits for a shard to come or go that one did.
     news: News,
     /// The lease is counted in nanoseconds from here, so that it fits an atomic.
@@ -51,6 +60,7 @@ impl Shards {
             incarnation,
             epochs: (0..count).map(|_| AtomicU64::new(NOT_OWNED)).collect(),
             stages: (0..count).map(|_| AtomicU8::new(SERVES)).collect(),
+            tenures: (0..count).map(|_| AtomicU64::new(0)).collect(),
             news: News::default(),
             origin: Clock.now(),
             lease: AtomicU64::new(0),
@@ -86,10 +96,17 @@ impl Shards {
         self.epoch(shard) == Some(epoch)
     }
 
-    /// Records that this node owns `shard` under `epoch`, and that it is not frozen. Unknown shards
-    /// are ignored.
+    /// Records that this node owns `shard` under `epoch`, that it is not frozen, and that former
+    /// owners of it are not known to be outlasted. Unknown shards are ignored.
     pub fn grant(&self, shard: ShardId, epoch: Epoch) {
         if let Some(slot) = self.slot(shard) {
+            // Before the epoch: nobody must see the new one with what was known under the old one.
+            let begin = |tenure: u64| Some((tenure | OUTLASTED) + 1);
+            let _ = self.tenures[shard.0 as usize].fetch_update(
+                Ordering::AcqRel,
+                Ordering::Acquire,
+                begin,
+            );
             slot.store(epoch.0, Ordering::Release);
             self.set_stage(shard, SERVES);
         }
@@ -116,7 +133,51 @@ impl Shards {
         self.epoch(shard).is_some() && self.stage(shard) < CUT
     }
 
-    /// Returns what tells that a shard came, goes or went.
+    /// Says whether what runs in `shard` may take its next step at `now`: it lasts, and so does the
+    /// lease. To be asked before each step by what no other node may run at the same time: a node
+    /// that was frozen finds out here, before it does anything.
+    pub fn may_step(&self, shard: ShardId, now: Instant) -> bool {
+        self.lease_holds(now) && self.lasts(shard)
+    }
+
+    /// Says whether no former owner of `shard`, which this node owns, can run anything in it any
+    /// more.
+    pub fn is_outlasted(&self, shard: ShardId) -> bool {
+        let tenure = self.tenures.get(shard.0 as usize);
+        tenure.is_some_and(|tenure| tenure.load(Ordering::Acquire) & OUTLASTED != 0)
+            || self.lease.load(Ordering::Acquire) == UNLIMITED
+    }
+
+    /// Returns the shards that are owned and whose former owners are not known to be outlasted,
+    /// each with the tenure for [`Shards::outlast`].
+    pub fn to_outlast(&self) -> Vec<(ShardId, Tenure)> {
+        let owned = self.owned().into_iter().map(|(shard, _)| shard);
+        let open = owned.filter(|shard| !self.is_outlasted(*shard));
+        open.map(|shard| (shard, self.tenure(shard))).collect()
+    }
+
+    /// Returns how this node owns `shard` now.
+    pub fn tenure(&self, shard: ShardId) -> Tenure {
+        let tenure = self.tenures.get(shard.0 as usize);
+        Tenure(tenure.map_or(0, |tenure| tenure.load(Ordering::Acquire)))
+    }
+
+    /// Records that no former owner of `shard` can run anything in it any more; says whether this
+    /// is news. Ignored if the shard was granted anew since `tenure` was read.
+    pub fn outlast(&self, shard: ShardId, tenure: Tenure) -> bool {
+        let (old, new) = (tenure.0, tenure.0 | OUTLASTED);
+        let is_news = old != new
+            && self.tenures.get(shard.0 as usize).is_some_and(|slot| {
+                slot.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
+                    .is_ok()
+            });
+        if is_news {
+            self.news.tell();
+        }
+        is_news
+    }
+
+    /// Returns what tells that a shard came, goes or went, or that its former owners are outlasted.
     pub fn news(&self) -> &News {
         &self.news
     }
@@ -250,6 +311,24 @@ mod tests {
         assert!(shards.owns(SHARD, Epoch(8)));
         assert!(shards.revoke_epoch(SHARD, Epoch(8)));
         assert_eq!(shards.epoch(SHARD), None);
+    }
+
+    #[test]
+    fn former_owners_are_outlasted_for_one_tenure_only() {
+        let shards = shards();
+        shards.grant(SHARD, Epoch(1));
+        let first = shards.tenure(SHARD);
+        assert_eq!(shards.to_outlast(), [(SHARD, first)]);
+
+        assert!(shards.outlast(SHARD, first));
+        assert!(shards.replace(SHARD, Epoch(1), Epoch(2)));
+        assert!(shards.is_outlasted(SHARD), "a raised epoch is no new owner");
+        shards.revoke(SHARD);
+        shards.grant(SHARD, Epoch(4));
+
+        assert!(!shards.is_outlasted(SHARD));
+        assert!(!shards.outlast(SHARD, first), "that was another tenure");
+        assert!(!shards.is_outlasted(SHARD));
     }
 
     #[test]

@@ -271,11 +271,11 @@ async fn quiet(
     incarnation: Incarnation,
 ) -> Result<Option<Duration>, StoreError> {
     let read = bed.sql(move |c| {
-        Box::pin(
-            async move { ownership::quiet(c, ShardId(0), &NodeId::new(node), incarnation).await },
-        )
+        Box::pin(async move {
+            ownership::quiet(c, &[ShardId(0)], &NodeId::new(node), incarnation).await
+        })
     });
-    read.await
+    Ok(read.await?.first().map(|(_, left)| *left))
 }
 
 #[tokio::test]
@@ -286,7 +286,7 @@ async fn a_shard_whose_owner_may_not_know_yet_is_quiet_for_a_lease() -> Result<(
         let released = quiet(&bed, "a", Incarnation(1)).await?;
 
         tombstone(&bed, "a", Incarnation(1)).await?;
-        take(&bed, "b", b).await?;
+        let early = take(&bed, "b", b).await?;
         let taken = quiet(&bed, "b", b).await?;
         bed.fault.advance_ms(4_000);
         let not_its_own = quiet(&bed, "a", Incarnation(1)).await?;
@@ -295,11 +295,12 @@ async fn a_shard_whose_owner_may_not_know_yet_is_quiet_for_a_lease() -> Result<(
             Box::pin(async move { ownership::release(c, &all, &NodeId::new("b"), b).await })
         })
         .await?;
-        take(&bed, "c", c).await?;
+        let passed_on = take(&bed, "c", c).await?;
         let handed_on = quiet(&bed, "c", c).await?;
 
         assert_eq!(released, Some(Duration::ZERO), "nobody had it before");
         assert_eq!(taken, Some(TTL));
+        assert!(early.iter().chain(&passed_on).all(|it| !it.outlasted));
         assert_eq!(not_its_own, None);
         let left = TTL - Duration::from_secs(4);
         assert_eq!(
@@ -319,13 +320,14 @@ async fn a_shard_whose_owners_lease_ran_out_is_not_quiet() -> Result<()> {
 
         bed.fault.advance_ms(10_001);
         let b = register(&bed, "b").await?;
-        take(&bed, "b", b).await?;
+        let late = take(&bed, "b", b).await?;
         let ran_out = quiet(&bed, "b", b).await?;
         let next = register(&bed, "b").await?;
         take(&bed, "b", next).await?;
         let replaced = quiet(&bed, "b", next).await?;
 
         assert_eq!(ran_out, Some(Duration::ZERO));
+        assert!(!late.is_empty() && late.iter().all(|it| it.outlasted));
         assert_eq!(replaced, Some(TTL), "the former life of b had a lease");
         Ok(())
     })

@@ -24,6 +24,7 @@ mod rows;
 
 mod sessions;
 
+mod clocks;
 mod cuts;
 mod plans;
 mod races;

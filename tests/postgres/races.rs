@@ -132,32 +132,56 @@ async fn a_renewal_behind_a_takeover_learns_that_nothing_is_owned_any_more() -> 
 
 #[tokio::test]
 async fn of_two_takeovers_the_second_finds_nothing() -> Result<()> {
-    let bed = Bed::with(Backend::postgres(""), patient()).await?;
+    let (backend, name) = named();
+    let bed = Bed::with(backend, patient()).await?;
     let others = bed.second_store().await?;
     bed.fault.advance_ms(20_000);
     let b = register(&bed.store, "b").await?;
     let c = register(&bed.store, "c").await?;
-    let first = Paused::after(&others, move |connection| {
-        Box::pin(async move { take_on(connection, &NodeId::new("b"), b).await })
-    });
-    let first = first.await?;
+    // The second gives up on the lock after 250 ms: on a slow machine not every round is a meeting.
+    for round in 1..40 {
+        let first = Paused::after(&others, move |connection| {
+            Box::pin(async move { take_on(connection, &NodeId::new("b"), b).await })
+        });
+        let first = first.await?;
+        let early = soon().limit("the lock is given up", take(&bed.store, "c", c));
+        let early = early.await?;
+        let store = bed.store.clone();
+        let second = tokio::spawn(async move { take(&store, "c", c).await });
+        waiting(&others, &name, 1).await?;
 
-    let early = take(&bed.store, "c", c).await;
-    let taken = first.commit().await?;
-    let late = take(&bed.store, "c", c).await?;
+        let taken = first.commit().await?;
+        let met = second.await?;
+        let late = take(&bed.store, "c", c).await?;
 
-    assert_eq!(early.expect_err("held").kind(), StoreErrorKind::Busy);
-    assert_eq!(taken.len(), SHARDS as usize);
-    assert!(taken.iter().all(|taken| taken.epoch == Epoch(2)));
-    assert_eq!(late, []);
+        assert_eq!(early.expect_err("held").kind(), StoreErrorKind::Busy);
+        assert_eq!(taken.len(), SHARDS as usize);
+        assert!(taken.iter().all(|taken| taken.epoch == Epoch(1 + round)));
+        assert_eq!(late, []);
+        match met {
+            Err(error) => assert_eq!(error.kind(), StoreErrorKind::Busy),
+            Ok(met) => {
+                assert_eq!(met, [], "it judged before the first one was done");
+                return Ok(());
+            }
+        }
+        give_back(&bed).await?;
+    }
+    panic!("the takeovers never met");
+}
+
+/// Makes the first node, whose lease is over, the owner of everything again.
+async fn give_back(bed: &Bed) -> Result<()> {
+    const GIVE_BACK: Sql =
+        Sql::same("UPDATE shards SET owner = 'a', incarnation = 1 WHERE shard < 8");
+    let given = bed.sql(|c| Box::pin(c.execute(&GIVE_BACK, vec![])));
+    given.await?;
     Ok(())
 }
 
 /// The second takeover judged before the first node was there at all.
 #[tokio::test]
 async fn a_takeover_sees_an_owner_that_came_while_it_waited() -> Result<()> {
-    const GIVE_BACK: Sql =
-        Sql::same("UPDATE shards SET owner = 'a', incarnation = 1 WHERE shard < 8");
     let (backend, name) = named();
     let bed = Bed::with(backend, patient()).await?;
     let others = bed.second_store().await?;
@@ -165,8 +189,7 @@ async fn a_takeover_sees_an_owner_that_came_while_it_waited() -> Result<()> {
     let c = register(&bed.store, "c").await?;
     // The second gives up on the lock after 250 ms: on a slow machine not every round is a meeting.
     for round in 0..40 {
-        let given = bed.sql(|c| Box::pin(c.execute(&GIVE_BACK, vec![])));
-        given.await?;
+        give_back(&bed).await?;
         let newcomer = NodeId::new(format!("b-{round}"));
         let first = Paused::after(&others, move |connection| {
             Box::pin(async move {

@@ -13,8 +13,8 @@ use actor_core::{
     id::{EntityId, EntityKey, Epoch, Incarnation, NodeId, ShardId},
     shards::Shards,
     store::{
-        Announced, BoxFuture, Connection, Dialect, LaneConfig, Lanes, Store, StoreConfig,
-        StoreError, Verdict, Write, entities::Place, meta, migrate, nodes, ownership,
+        Announced, BoxFuture, Connection, Dialect, Executor as _, LaneConfig, Lanes, Store,
+        StoreConfig, StoreError, Verdict, Write, entities::Place, meta, migrate, nodes, ownership,
     },
 };
 use tempfile::TempDir;
@@ -189,6 +189,16 @@ impl Bed {
     /// When the store refuses a step.
     pub async fn second_store(&self) -> Result<Store, StoreError> {
         open(&self.backend, Bounds::default(), Arc::default()).await
+    }
+
+    /// Opens the database as a node does whose own clock is wrong by so much.
+    ///
+    /// # Errors
+    /// When the store refuses a step.
+    pub async fn store_of_a_node_that_is_off_by(&self, ms: i64) -> Result<Store, StoreError> {
+        let fault = Arc::<FaultExecutor>::default();
+        fault.advance_ms(self.fault.now_ms() - fault.now_ms() + ms);
+        open(&self.backend, Bounds::default(), fault).await
     }
 
     /// Returns a new activation number.

@@ -337,7 +337,7 @@ impl Member {
             }
         }
         for taken in &taken {
-            self.hosting.shards().grant(taken.shard, taken.epoch);
+            taken.grant(self.hosting.shards());
         }
         if !taken.is_empty() {
             self.changes.note(took(&taken));

@@ -118,7 +118,7 @@ impl Registration {
             Some(terms) => shards.extend_lease(self.sent + terms.held()),
         }
         for taken in &self.taken {
-            shards.grant(taken.shard, taken.epoch);
+            taken.grant(shards);
         }
     }
 
@@ -186,7 +186,7 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
     if let Life::Lease { expected } = life {
         join(&node, terms, expected, registration.sent).await?;
     }
-    raise_curtain(&node, roster, alone);
+    raise_curtain(&node, roster);
     tracing::info!(
         node = %node.name(), incarnation = node.incarnation().0,
         shards = node.hosting().shards().owned().len(), "the node is up"
@@ -268,14 +268,14 @@ async fn join(node: &Node, terms: Terms, expected: usize, sent: Instant) -> Resu
 }
 
 /// Lets singletons run: the program's, and in a cluster the one that sweeps.
-fn raise_curtain(node: &Node, mut roster: Roster, alone: bool) {
+fn raise_curtain(node: &Node, mut roster: Roster) {
     if let Some(member) = node.inner.member.get().cloned() {
         let found = node.inner.found.clone();
         roster.add(sweeper::NAME, move |singleton| {
             sweeper::sweep(singleton, member.clone(), found.clone())
         });
     }
-    let singletons = Singletons::new(roster, node.hosting().clone(), alone);
+    let singletons = Singletons::new(roster, node.hosting().clone());
     for task in singletons.tasks() {
         node.own(tokio::spawn(task));
     }

@@ -41,14 +41,19 @@ impl Desk {
             Request::Invoke(Call {
                 mut invocation,
                 request,
+                chain,
                 ..
             }) => {
                 let shard = hosting.shard_of(&invocation.kind, invocation.id.as_str());
                 if hosting.admits(shard).is_err() {
                     return self.not_owner(shard);
                 }
+                // It is asked for again: nothing that waits for a lease holds up a link's window.
+                if let Err(refusal) = hosting.admits_kind(&invocation.kind, shard) {
+                    return Answer::Refused(refusal);
+                }
                 invocation.timeout = within;
-                let mut client = Client::new(hosting.clone());
+                let mut client = Client::new(hosting.clone()).called_by(chain);
                 if let Some(request) = request {
                     client = client.with_request((*request).clone());
                 }

@@ -29,7 +29,7 @@ pub(super) async fn guarded(
 ) -> Ended {
     let mut body = pin!(body);
     poll_fn(|cx| {
-        if !shards.lease_holds(Clock.now()) || !shards.lasts(shard) {
+        if !shards.may_step(shard, Clock.now()) {
             return Poll::Ready(Ended::Lost);
         }
         // What panicked is dropped and never polled again.

@@ -11,7 +11,6 @@ use std::{
 use actor_core::{
     Client, Failure, ShardId,
     clock::{Clock, Instant},
-    store::{StoreError, ownership},
 };
 
 use super::{
@@ -28,9 +27,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// The change of each pause either way, in percent: singletons that fail for one reason do not
 /// come back at one moment.
 const JITTER_PERCENT: u32 = 20;
-
-/// The pause before the database is asked again.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(super) struct Seat {
@@ -91,9 +87,9 @@ impl Seat {
 
     /// Runs it until the shard goes.
     async fn tenure(&self) -> ControlFlow<()> {
-        if !self.stage.alone {
-            self.outlast_former_owner().await?;
-        }
+        self.enter(SingletonState::Waits);
+        self.until(|seat| seat.must_end() || seat.is_outlasted())
+            .await;
         let mut failures = 0;
         loop {
             let began = Clock.now();
@@ -110,36 +106,6 @@ impl Seat {
             failures = if lasted < PAUSE_MAX { failures + 1 } else { 1 };
             self.back_off(failures, &failure).await?;
         }
-    }
-
-    /// Waits until no former owner of the shard can think that it is its own.
-    async fn outlast_former_owner(&self) -> ControlFlow<()> {
-        self.enter(SingletonState::Waits);
-        loop {
-            let left = match self.quiet().await {
-                Ok(Some(left)) if left.is_zero() => return ControlFlow::Continue(()),
-                Ok(Some(left)) => left,
-                // The row does not say so yet, or no more: the next look at the map tells.
-                Ok(None) => ASK_AGAIN,
-                Err(error) => {
-                    tracing::warn!(singleton = &*self.name, %error, "it waits for the database");
-                    ASK_AGAIN
-                }
-            };
-            self.wait(left).await?;
-        }
-    }
-
-    async fn quiet(&self) -> Result<Option<Duration>, StoreError> {
-        let (hosting, shard) = (&self.stage.hosting, self.shard);
-        let (node, life) = (
-            hosting.shards().node().clone(),
-            hosting.shards().incarnation(),
-        );
-        let read = hosting.store().read("quiet shard", move |c| {
-            Box::pin(async move { ownership::quiet(c, shard, &node, life).await })
-        });
-        read.await
     }
 
     /// Runs the body once: to its end, or until it must not go on.
@@ -232,6 +198,11 @@ impl Seat {
     fn must_end(&self) -> bool {
         let shards = self.stage.hosting.shards();
         self.is_halted() || !shards.serves(self.shard) || !shards.lease_holds(Clock.now())
+    }
+
+    /// Says whether no former owner of the shard can run it any more.
+    fn is_outlasted(&self) -> bool {
+        self.stage.hosting.shards().is_outlasted(self.shard)
     }
 
     /// Says whether a run has to be cut off.

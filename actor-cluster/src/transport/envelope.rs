@@ -8,6 +8,7 @@ use actor_core::{
     RequestContext,
     client::Invocation,
     codec::CodecError,
+    context::Waiter,
     entity::Encoded,
     error::Refusal,
     id::{EntityId, Epoch, Incarnation, NodeId, ShardId},
@@ -38,6 +39,8 @@ pub struct Call {
     pub epoch: Option<Epoch>,
     /// The request it belongs to.
     pub request: Option<Arc<RequestContext>>,
+    /// The entities that wait for it, the nearest first.
+    pub chain: Arc<[Waiter]>,
 }
 
 /// How a request ended.

@@ -10,6 +10,7 @@ use actor_core::{
     RequestContext,
     client::{Invocation, Mode},
     codec::{Codec, CodecError, decode_row, encode_row},
+    context::Waiter,
     entity::Encoded,
     error::Refusal,
     id::{CallId, EntityId, Epoch, Incarnation, NodeId, ShardId},
@@ -44,6 +45,8 @@ struct CallForm<T, B> {
     cast: bool,
     epoch: Option<u64>,
     request: Option<ContextForm<T>>,
+    /// Kind and id of each.
+    chain: Vec<(T, T)>,
 }
 
 #[derive(Encode, Decode)]
@@ -265,6 +268,7 @@ fn call_form(call: &Call) -> CallForm<&str, &[u8]> {
         invocation,
         epoch,
         request,
+        chain,
     } = call;
     CallForm {
         kind: &invocation.kind,
@@ -277,6 +281,7 @@ fn call_form(call: &Call) -> CallForm<&str, &[u8]> {
         cast: invocation.mode == Mode::Cast,
         epoch: epoch.map(|epoch| epoch.0),
         request: request.as_deref().map(context_form),
+        chain: chain.iter().map(|it| (&*it.kind, it.id.as_str())).collect(),
     }
 }
 
@@ -292,10 +297,15 @@ fn call_of(form: CallForm<Text, Bytes>, within: Duration) -> Call {
         timeout: within,
         mode: if form.cast { Mode::Cast } else { Mode::Call },
     };
+    let chain = form.chain.into_iter().map(|(kind, id)| Waiter {
+        kind,
+        id: EntityId::from(&*id),
+    });
     Call {
         invocation,
         epoch: form.epoch.map(Epoch),
         request: form.request.map(context_of),
+        chain: chain.collect(),
     }
 }
 

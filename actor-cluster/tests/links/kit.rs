@@ -233,6 +233,7 @@ impl TestNode {
             invocation: invocation.args(Codec::Json, args.to_vec()),
             epoch: None,
             request: None,
+            chain: Arc::default(),
         };
         self.links.ask(to, Request::Invoke(call), deadline)
     }

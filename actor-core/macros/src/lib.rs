@@ -30,6 +30,7 @@ use proc_macro::TokenStream;
 /// | `passivate = "10m"` | idle time after which it leaves memory | 10 min | at least 1 s |
 /// | `mailbox = 100` | the most messages running and queued; over it calls end as `Overloaded` | 4096 | at least 1 |
 /// | `key_retention = "24h"` | how long the outcome of a keyed call is remembered | 24 h | at least 1 s |
+/// | `takeover = "lease"` | a new owner waits for the lease of one that was declared dead: no two nodes run one entity's handlers at once | `"early"` | `"early"` or `"lease"` |
 /// | `expose` | HTTP and WebSocket clients may call it | not exposed | |
 /// | `kind = "name"` | the stable wire name | the type's name in kebab case | `[a-z][a-z0-9-]{0,63}` |
 #[proc_macro_derive(Entity, attributes(entity))]

@@ -275,11 +275,14 @@ impl<K: Handlers, T, E> CallFuture<'_, K, T, E> {
         self.again.as_ref().and_then(|(_, _, id)| *id).or(self.call)
     }
 
-    /// Keeps a call that found its entity's shard on the way to another node, to send it there.
+    /// Keeps a call that found its entity's shard on the way to another node, to send it there; or
+    /// one that has to wait for a former owner's lease.
     fn keep(&mut self, message: Option<Delivery<K>>) {
+        let hosting = &self.target.client.hosting;
+        let shard = hosting.shard_of(K::KIND, self.target.id.as_str());
         if let Some(mut message) = message
             && self.again.is_none()
-            && self.target.client.hosting.is_routed()
+            && (hosting.is_routed() || hosting.is_held(K::KIND, shard))
             && message.encode().is_ok()
             && let Some(bytes) = message.encoded()
         {
@@ -386,14 +389,14 @@ impl Client {
             delivery.rare().request.clone_from(&self.request);
         }
         let mut derived = None;
-        if let Some(origin) = &self.origin {
-            if let Some(path) = origin.cycle(K::KIND, id.as_str()) {
-                return Err(Refusal::Cycle(path.into()));
-            }
-            delivery.rare().parent = Some(origin.clone());
-            if call.is_none() && origin.derives {
-                derived = Some(origin.next_id());
-            }
+        if let Some(waiters) = self.waiters_for(K::KIND, id)? {
+            delivery.rare().parent = Some(waiters);
+        }
+        if let Some(origin) = &self.origin
+            && call.is_none()
+            && origin.derives
+        {
+            derived = Some(origin.next_id());
         }
         let identity = call.or(derived);
         if identity.is_some() || K::DURABLE.is_some() && K::METHODS[delivery.method].runs_ahead {
@@ -435,9 +438,16 @@ impl Client {
         if self.request.is_some() {
             delivery.rare().request.clone_from(&self.request);
         }
-        directory
-            .admit(&self.hosting, id, &mut Some(delivery))
-            .map(drop)
+        let (mut message, deadline) = (Some(delivery), self.hosting.deadline(CALL_TIMEOUT));
+        let shard = self.hosting.shard_of(K::KIND, id.as_str());
+        loop {
+            match directory.admit(&self.hosting, id, &mut message) {
+                Err(refusal) if self.hosting.is_held(K::KIND, shard) => {
+                    self.hosting.pause_before_retry(deadline, refusal).await?;
+                }
+                admitted => return admitted.map(drop),
+            }
+        }
     }
 
     /// Writes a typed call down for another node.

@@ -8,7 +8,7 @@ use super::{Encoded, Handlers, STATE_BYTES_MAX};
 use crate::{
     clock::Instant,
     codec::{Codec, CodecError},
-    context::{Origin, RequestContext},
+    context::{RequestContext, Waiters},
     error::Refusal,
     id::CallId,
 };
@@ -72,7 +72,7 @@ pub(crate) struct Rare {
     encoded: Option<Arc<[u8]>>,
     identity: Option<Identity>,
     pub(crate) request: Option<Arc<RequestContext>>,
-    pub(crate) parent: Option<Arc<Origin>>,
+    pub(crate) parent: Option<Waiters>,
     pub(crate) row: Option<RowTag>,
 }
 
@@ -108,7 +108,7 @@ impl<K: Handlers> Delivery<K> {
         self.rare.as_ref().and_then(|rare| rare.request.clone())
     }
 
-    pub(crate) fn parent(&self) -> Option<Arc<Origin>> {
+    pub(crate) fn parent(&self) -> Option<Waiters> {
         self.rare.as_ref().and_then(|rare| rare.parent.clone())
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use xxhash_rust::xxh3::{Xxh3DefaultBuilder, xxh3_64};
 
 use super::{
-    Encoded, Handlers,
+    Encoded, Handlers, Takeover,
     delivery::{Delivery, Reply},
     host,
     slot::{Admission, Idle, RowAdmission, Shared, Slot},
@@ -76,7 +76,7 @@ impl<K: Handlers> Directory<K> {
 
     /// Makes way for the next activation, unless there is none to be here.
     fn next_activation(&self, hosting: &Hosting, slot: &Shared<K>) -> Result<(), Refusal> {
-        hosting.admits(slot.shard)?;
+        hosting.admits_kind(K::KIND, slot.shard)?;
         self.forget(slot);
         Ok(())
     }
@@ -117,7 +117,7 @@ impl<K: Handlers> Directory<K> {
             ));
         }
         let shard = hosting.shard_of(K::KIND, id.as_str());
-        hosting.admits(shard)?;
+        hosting.admits_kind(K::KIND, shard)?;
         let resident = hosting.resident(shard)?;
         let slot = {
             let mut part = self.part(id);
@@ -238,7 +238,8 @@ impl<K: Handlers> Directory<K> {
             };
             match answer.await {
                 Err(refusal)
-                    if refusal_is_retried::<K>(&refusal, invocation.call.is_some())
+                    if (client.hosting.is_held(K::KIND, shard)
+                        || refusal_is_retried::<K>(&refusal, invocation.call.is_some()))
                         && !client.hosting.moved(shard) =>
                 {
                     client.hosting.pause_before_retry(deadline, refusal).await?;
@@ -290,6 +291,10 @@ impl<K: Handlers> Hosted for Directory<K> {
 
     fn exposed(&self) -> bool {
         K::OPTIONS.exposed
+    }
+
+    fn takeover(&self) -> Takeover {
+        K::OPTIONS.takeover
     }
 
     fn methods(&self) -> &'static [super::Method] {

@@ -14,7 +14,7 @@ use std::{
 use ractor::{Actor, ActorProcessingErr, ActorRef, Message};
 
 use super::{
-    Handlers,
+    Handlers, Takeover,
     delivery::{Delivery, Reply, RowTag},
     directory::Directory,
     slot::{Next, Settled, Shared, Slot},
@@ -24,7 +24,7 @@ use crate::{
     clock::Instant,
     context::Ctx,
     error::Refusal,
-    hosting::{Hosting, Resident},
+    hosting::{Hosting, Resident, gone},
     id::Epoch,
     mailbox::MailboxRow,
     meter::CallOutcome,
@@ -176,10 +176,25 @@ impl<K: Handlers> Activation<K> {
         self.ctx
             .turn(message, delivery.request(), delivery.parent());
         let entity = self.entity.as_mut().expect("the slot loads before it runs");
-        match caught(entity.handle(args, &mut self.ctx)).await {
+        let (hosting, slot) = (&self.hosting, &self.slot);
+        let may_step = || K::OPTIONS.takeover == Takeover::Early || slot.may_step(hosting);
+        match caught(entity.handle(args, &mut self.ctx), may_step).await {
             Ok(outcome) => self.finish(delivery, outcome),
-            Err(panic) => Box::pin(self.crashed(delivery, &panic)).await,
+            Err(Broken::Panicked(panic)) => Box::pin(self.crashed(delivery, &panic)).await,
+            Err(Broken::Late { began }) => self.late(delivery, began),
         }
+    }
+
+    /// A handler that must not run at two nodes at once was dropped: another node may run it now.
+    fn late(&self, delivery: Delivery<K>, began: bool) {
+        tracing::warn!(entity = %self.slot.key, "its shard is another node's: it ends");
+        // What the handler left half done goes with the activation.
+        self.slot.lock().closed = true;
+        let refusal = match began {
+            true => gone(),
+            false => Refusal::Unavailable("the entity's shard is another node's".into()),
+        };
+        self.refuse(delivery, refusal);
     }
 
     /// Answers a message that did not run.
@@ -216,6 +231,11 @@ impl<K: Handlers> Activation<K> {
 }
 
 impl<K: Handlers> Slot<K> {
+    /// Says whether a handler that no other node may run at the same time may go on.
+    fn may_step(&self, hosting: &Hosting) -> bool {
+        hosting.shards().may_step(self.shard, hosting.now()) && !self.lock().closed
+    }
+
     /// Holds the entity for a pause that grows with each failure in a row, then reloads it.
     pub(super) fn back_off(self: &Arc<Self>, hosting: &Hosting) {
         let mut inner = self.lock();
@@ -248,15 +268,31 @@ impl<K: Handlers> Drop for Activation<K> {
     }
 }
 
-/// Runs a handler and turns its panic into a text.
-async fn caught<T>(handler: impl Future<Output = T>) -> Result<T, String> {
+/// Why a handler did not end by itself.
+enum Broken {
+    /// It panicked, with this text.
+    Panicked(String),
+    /// It must not go on; or begin.
+    Late { began: bool },
+}
+
+/// Runs a handler, as long as it may take steps, and turns its panic into a text.
+async fn caught<T>(
+    handler: impl Future<Output = T>,
+    may_step: impl Fn() -> bool,
+) -> Result<T, Broken> {
     let mut handler = pin!(handler);
+    let mut began = false;
     std::future::poll_fn(move |cx| {
+        if !may_step() {
+            return Poll::Ready(Err(Broken::Late { began }));
+        }
+        began = true;
         // The entity is thrown away after a panic, so nobody sees what it left half done.
         match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
-            Err(panic) => Poll::Ready(Err(panic_text(panic.as_ref()))),
+            Err(panic) => Poll::Ready(Err(Broken::Panicked(panic_text(panic.as_ref())))),
         }
     })
     .await

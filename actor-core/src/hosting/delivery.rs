@@ -230,8 +230,8 @@ impl Hosting {
             Err(Refusal::Overloaded { retry_after }) if row.timer => {
                 self.timers.add(self.clock, retry_after, row);
             }
-            // Another node has it, or will.
-            Err(Refusal::Unavailable(_)) if !self.serves(&row) => {}
+            // Another node has it, or will; or it is read again when no former owner has it.
+            Err(Refusal::Unavailable(_)) if !self.runs(&row) => {}
             // No room: it stays in SQL until an activation becomes idle.
             Err(_) => self.held.store(true, Ordering::Relaxed),
         }
@@ -242,15 +242,17 @@ impl Hosting {
         &self.looks
     }
 
-    fn serves(&self, row: &MailboxRow) -> bool {
-        let shard = self.shard_of(&row.message.kind, row.message.id.as_str());
-        self.shards.serves(shard)
+    fn runs(&self, row: &MailboxRow) -> bool {
+        let (kind, id) = (&row.message.kind, row.message.id.as_str());
+        self.opens(kind, self.shard_of(kind, id))
     }
 
     /// A peer stored a message for an entity of this node: it is read in its place, or, if it is
-    /// due later, with the timers. Wakes nobody if the shard is not this node's.
+    /// due later, with the timers. Wakes nobody if the shard is not this node's, or its former
+    /// owner may still run the entity.
     pub fn ring(self: &Arc<Self>, kind: &str, id: &EntityId, due_in: Duration) {
-        if due_in > HORIZON || self.admits(self.shard_of(kind, id.as_str())).is_err() {
+        let shard = self.shard_of(kind, id.as_str());
+        if due_in > HORIZON || self.admits_kind(kind, shard).is_err() {
             return;
         }
         if !due_in.is_zero() {

@@ -185,6 +185,7 @@ impl Hosting {
         let wheel = self.wheel.clone();
         self.spawn(async move { wheel.run().await });
         if serves {
+            self.spawn(self.clone().keep_outlasting());
             self.spawn(self.clone().keep_polling());
             self.spawn(self.clone().keep_refilling());
             self.spawn(self.clone().keep_firing());

@@ -34,6 +34,8 @@ enum Place {
     Memory,
     /// Held until its kind is hosted here.
     NotHosted,
+    /// Held until no former owner of its shard can run it any more.
+    FormerOwner,
     /// Held until there is room for its activation.
     NoRoom,
     /// Nobody will run it: it is stuck.
@@ -84,8 +86,8 @@ impl Hosting {
     /// memory nor held for a reason that has a name, 10 000 at most.
     ///
     /// Also tells the metrics how much waits, and how much is held: because its kind is not hosted
-    /// here, or because there is no room for one more activation; and, on PostgreSQL, how healthy
-    /// the tables are.
+    /// here, because a former owner may still run it, or because there is no room for one more
+    /// activation; and, on PostgreSQL, how healthy the tables are.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -111,6 +113,7 @@ impl Hosting {
         let count = |place: Place| places.iter().filter(|it| **it == place).count();
         for (place, why) in [
             (Place::NotHosted, "kind_not_hosted"),
+            (Place::FormerOwner, "former_owner"),
             (Place::NoRoom, "residency"),
         ] {
             metrics::gauge!("actor_held", "why" => why).set(count(place) as f64);
@@ -123,6 +126,7 @@ impl Hosting {
         let hosted = match row {
             Ok(row) => match self.kinds.get(&*row.kind) {
                 None => return Place::NotHosted,
+                Some(_) if self.is_held(&row.kind, row.shard) => return Place::FormerOwner,
                 Some(hosted) => hosted.holds(&EntityId::from(row.entity.as_str()), row.seq),
             },
             // One that cannot be read should have been buried long ago.

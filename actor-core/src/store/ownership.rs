@@ -5,7 +5,10 @@
 use std::time::Duration;
 
 use super::{Connection, Dialect, Sql, StoreError, Value};
-use crate::id::{Epoch, Incarnation, NodeId, ShardId};
+use crate::{
+    id::{Epoch, Incarnation, NodeId, ShardId},
+    shards::Shards,
+};
 
 /// One row of `shards`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +33,18 @@ pub struct Taken {
     /// Whether the former owner had released it. Otherwise it died with messages under way, and
     /// those are suspect.
     pub released: bool,
+    /// Whether no former owner can run anything in it any more; otherwise [`quiet`] says when.
+    pub outlasted: bool,
+}
+
+impl Taken {
+    /// Records in `shards` that this node owns the shard, and whether its former owners are gone.
+    pub fn grant(&self, shards: &Shards) {
+        shards.grant(self.shard, self.epoch);
+        if self.outlasted {
+            shards.outlast(self.shard, shards.tenure(self.shard));
+        }
+    }
 }
 
 const LAST: Sql = Sql::same("SELECT COALESCE(MAX(shard), -1) FROM shards");
@@ -109,7 +124,7 @@ const TAKE: Sql = Sql {
                      AND n.expires_at > 0 AND n.expires_at <= $4)
                  THEN quiet_until ELSE MAX(quiet_until, $5) END
              WHERE shard IN (SELECT value FROM json_each($1))
-             RETURNING shard, epoch",
+             RETURNING shard, epoch, quiet_until <= $4",
     postgres: "UPDATE shards SET owner = $2, incarnation = $3, epoch = epoch + 1,
                  quiet_until = CASE WHEN owner IS NULL OR EXISTS (
                      SELECT 1 FROM nodes AS n WHERE n.node = shards.owner
@@ -121,7 +136,7 @@ const TAKE: Sql = Sql {
                    SELECT 1 FROM nodes AS n WHERE n.node = shards.owner
                      AND n.incarnation = shards.incarnation AND n.expires_at > actor_now() + $4
                      AND n.expires_at <= actor_now() + $6))
-               RETURNING shard, epoch",
+               RETURNING shard, epoch, quiet_until <= actor_now() + $4",
 };
 
 /// Takes those of `shards` whose owner released them, is gone or has no lease any more, and raises
@@ -167,6 +182,7 @@ pub async fn take(
             shard,
             epoch: row.epoch(1)?,
             released,
+            outlasted: row.bool(2)?,
         });
     }
     taken.sort_by_key(|taken| taken.shard);
@@ -228,30 +244,33 @@ pub async fn release(
 }
 
 const QUIET: Sql = Sql {
-    sqlite: "SELECT quiet_until - $4 FROM shards
-             WHERE shard = $1 AND owner = $2 AND incarnation = $3",
-    postgres: "SELECT quiet_until - (actor_now() + $4) FROM shards
-               WHERE shard = $1 AND owner = $2 AND incarnation = $3",
+    sqlite: "SELECT shard, quiet_until - $4 FROM shards
+             WHERE owner = $2 AND incarnation = $3 AND shard IN (SELECT value FROM json_each($1))
+             ORDER BY shard",
+    postgres: "SELECT shard, quiet_until - (actor_now() + $4) FROM shards
+               WHERE owner = $2 AND incarnation = $3
+                 AND shard IN (SELECT value::bigint FROM json_array_elements_text($1::json))
+               ORDER BY shard",
 };
 
-/// Returns for how long a former owner of the shard, whose lease was ended early, may not know yet
-/// that it lost it; zero if there is none. `None` when this life of the node does not own the
-/// shard.
+/// Returns, for those of `shards` that this life of the node owns, for how long a former owner
+/// whose lease was ended early may not know yet that it lost the shard; zero if there is none.
 ///
 /// # Errors
 /// When the statement fails.
 pub async fn quiet(
     c: &mut Connection,
-    shard: ShardId,
+    shards: &[ShardId],
     node: &NodeId,
     incarnation: Incarnation,
-) -> Result<Option<Duration>, StoreError> {
-    let values = vec![shard.into(), node.into(), incarnation.into(), Value::NOW];
-    let Some(row) = c.query_one(&QUIET, values).await? else {
-        return Ok(None);
-    };
-    let left_ms = u64::try_from(row.int(0)?).unwrap_or(0);
-    Ok(Some(Duration::from_millis(left_ms)))
+) -> Result<Vec<(ShardId, Duration)>, StoreError> {
+    let values = vec![list_of(shards), node.into(), incarnation.into(), Value::NOW];
+    let rows = c.query(&QUIET, values).await?;
+    let left = rows.iter().map(|row| {
+        let left_ms = u64::try_from(row.int(1)?).unwrap_or(0);
+        Ok((row.shard(0)?, Duration::from_millis(left_ms)))
+    });
+    left.collect()
 }
 
 const LIST: Sql = Sql::same("SELECT shard, owner, incarnation, epoch FROM shards ORDER BY shard");

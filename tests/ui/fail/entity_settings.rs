@@ -6,6 +6,7 @@ macro_rules! no_handlers {
     ($($name:ident)*) => { $(#[handlers] impl $name {})* };
 }
 no_handlers!(Unknown Repeated Flag Unquoted Soon TooShort NoRoom WrongKind Version Unstored);
+no_handlers!(WrongTakeover BareTakeover);
 
 #[derive(Entity, Default)]
 #[entity(persistent)]
@@ -38,6 +39,14 @@ struct NoRoom;
 #[derive(Entity, Default)]
 #[entity(kind = "Wrong_Kind")]
 struct WrongKind;
+
+#[derive(Entity, Default)]
+#[entity(takeover = "never")]
+struct WrongTakeover;
+
+#[derive(Entity, Default)]
+#[entity(takeover = lease)]
+struct BareTakeover;
 
 #[derive(Entity, Default, serde::Serialize, serde::Deserialize)]
 #[entity(durable, version = 0)]

@@ -7,7 +7,11 @@
 
 use std::time::Duration;
 
-use actor_core::{Entity, entity::EntityOptions, handlers};
+use actor_core::{
+    Entity,
+    entity::{EntityOptions, Takeover},
+    handlers,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Entity, Default)]
@@ -18,11 +22,18 @@ impl ShoppingCart {}
 
 #[derive(Entity, Default, Serialize, Deserialize)]
 #[entity(durable, version = 2, passivate = "1500ms", mailbox = 100)]
-#[entity(key_retention = "1h", expose, kind = "basket")]
+#[entity(key_retention = "1h", takeover = "lease", expose, kind = "basket")]
 struct Cart;
 
 #[handlers]
 impl Cart {}
+
+#[derive(Entity, Default)]
+#[entity(takeover = "early")]
+struct Shelf;
+
+#[handlers]
+impl Shelf {}
 
 fn main() {
     assert_eq!(ShoppingCart::KIND, "shopping-cart");
@@ -39,6 +50,8 @@ fn main() {
         ShoppingCart::OPTIONS.key_retention,
         EntityOptions::DEFAULT.key_retention
     );
+    assert_eq!(ShoppingCart::OPTIONS.takeover, Takeover::Early);
+    assert_eq!(Shelf::OPTIONS.takeover, Takeover::Early);
     assert!(!ShoppingCart::OPTIONS.exposed);
 
     assert_eq!(Cart::KIND, "basket");
@@ -46,5 +59,6 @@ fn main() {
     assert_eq!(Cart::OPTIONS.passivate, Duration::from_millis(1500));
     assert_eq!(Cart::OPTIONS.mailbox, 100);
     assert_eq!(Cart::OPTIONS.key_retention, Duration::from_secs(3600));
+    assert_eq!(Cart::OPTIONS.takeover, Takeover::Lease);
     assert!(Cart::OPTIONS.exposed);
 }

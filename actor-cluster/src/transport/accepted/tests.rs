@@ -131,6 +131,7 @@ fn request(method: &str, args: &[u8]) -> Vec<u8> {
         invocation: invocation.args(actor_core::codec::Codec::Json, args.to_vec()),
         epoch: None,
         request: None,
+        chain: Arc::default(),
     };
     Request::Invoke(call).encode()
 }

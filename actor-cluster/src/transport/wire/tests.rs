@@ -4,6 +4,13 @@ use actor_core::codec::ROW_BYTES_MAX;
 
 use super::*;
 
+fn waiter(kind: &str, id: &str) -> Waiter {
+    Waiter {
+        kind: kind.into(),
+        id: EntityId::from(id),
+    }
+}
+
 fn call() -> Call {
     let mut invocation = Invocation::new("cart", "c-1", "add").args(Codec::Msgpack, vec![1, 2, 3]);
     invocation.call = Some(CallId(7));
@@ -16,6 +23,7 @@ fn call() -> Call {
             request_id: None,
             trace: Some("00-1".into()),
         })),
+        chain: [waiter("shop", "s-1"), waiter("till", "t")].into(),
     }
 }
 
@@ -135,6 +143,7 @@ fn a_call_keeps_everything_but_its_time() {
     assert_eq!((&a.args, a.call), (&b.args, b.call));
     assert_eq!(b.timeout, Duration::from_millis(70));
     assert_eq!((sent.epoch, sent.request), (read.epoch, read.request));
+    assert_eq!(sent.chain, read.chain);
 }
 
 #[test]
@@ -172,7 +181,7 @@ fn every_kind_of_refusal_is_among_those_tried() {
 fn the_bytes_stay_what_they_were() {
     // Written down: nodes of two versions speak these to each other.
     let call = "01 00 0463617274 03632d31 03616464 00 01 03010203 01 07 00 01 04 \
-                01 01 0174 00 01 0430302d31";
+                01 01 0174 00 01 0430302d31 02 0473686f70 03732d31 0474696c6c 0174";
     let not_owner = "01 02 01 0162 02 09";
     let due = "01 00 03 0463617274 03632d31 00 fc80b2e60e";
     let hex = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
-use syn::{DeriveInput, Ident, spanned::Spanned};
+use syn::{DeriveInput, Ident, LitStr, meta::ParseNestedMeta, spanned::Spanned};
 
 use crate::attributes::{self, Settings};
 
@@ -15,12 +15,20 @@ const FORMS: &[&str] = &[
     "passivate = \"10m\"",
     "mailbox = 100",
     "key_retention = \"24h\"",
+    "takeover = \"lease\"",
     "expose",
     "kind = \"wire-name\"",
 ];
 
 /// The shortest passivation and key retention.
 const DURATION_MIN: Duration = Duration::from_secs(1);
+
+/// When a new owner may begin.
+#[derive(Clone, Copy)]
+enum Takeover {
+    Early,
+    Lease,
+}
 
 /// The settings.
 #[derive(Default)]
@@ -32,6 +40,7 @@ pub(crate) struct Options {
     passivate: Option<Duration>,
     mailbox: Option<usize>,
     key_retention: Option<Duration>,
+    takeover: Option<Takeover>,
     exposed: bool,
 }
 
@@ -52,6 +61,7 @@ impl Options {
                 "key_retention" => {
                     self.key_retention = Some(attributes::duration(meta, DURATION_MIN)?);
                 }
+                "takeover" => self.takeover = Some(takeover(meta)?),
                 "expose" => self.exposed = attributes::flag(meta)?,
                 "kind" => self.kind = Some(attributes::name(meta)?),
                 _ => return Ok(false),
@@ -74,10 +84,14 @@ impl Options {
             .key_retention
             .map(|after| field("key_retention", after));
         let mailbox = self.mailbox.map(|most| quote!(mailbox: #most,));
+        let takeover = self.takeover.map(|takeover| match takeover {
+            Takeover::Early => quote!(takeover: ::actor_core::__private::Takeover::Early,),
+            Takeover::Lease => quote!(takeover: ::actor_core::__private::Takeover::Lease,),
+        });
         let exposed = self.exposed.then(|| quote!(exposed: true,));
         quote! {
             ::actor_core::__private::EntityOptions {
-                #passivate #key_retention #mailbox #exposed
+                #passivate #key_retention #mailbox #takeover #exposed
                 ..::actor_core::__private::EntityOptions::DEFAULT
             }
         }
@@ -93,6 +107,19 @@ impl Options {
             },
             None => quote!(::core::option::Option::None),
         }
+    }
+}
+
+/// Reads when a new owner may begin.
+fn takeover(meta: &ParseNestedMeta<'_>) -> syn::Result<Takeover> {
+    let text: LitStr = attributes::value(meta, "\"lease\"")?;
+    match text.value().as_str() {
+        "early" => Ok(Takeover::Early),
+        "lease" => Ok(Takeover::Lease),
+        _ => Err(syn::Error::new_spanned(
+            &text,
+            "not a takeover: write \"early\" or \"lease\"",
+        )),
     }
 }
 

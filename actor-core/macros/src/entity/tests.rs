@@ -33,7 +33,7 @@ fn an_entity_without_settings_is_volatile_and_has_the_defaults() {
 fn every_setting_is_printed() {
     let printed = expand(quote! {
         #[entity(durable, version = 2, passivate = "1500ms", mailbox = 7)]
-        #[entity(key_retention = "1h", expose, kind = "basket")]
+        #[entity(key_retention = "1h", takeover = "lease", expose, kind = "basket")]
         struct Cart;
     });
     let text = printed.to_string();
@@ -45,6 +45,7 @@ fn every_setting_is_printed() {
         "passivate : :: actor_core :: __private :: Duration :: new (1u64 , 500000000u32)",
         "key_retention : :: actor_core :: __private :: Duration :: new (3600u64 , 0u32)",
         "mailbox : 7usize",
+        "takeover : :: actor_core :: __private :: Takeover :: Lease",
         "exposed : true",
     ] {
         assert!(text.contains(part), "no {part} in {text}");
@@ -84,6 +85,10 @@ fn a_setting_out_of_bounds_is_refused() {
         ),
         (quote!(passivate = "soon"), "not a duration ("),
         (quote!(kind = "Cart"), "not a wire name: "),
+        (
+            quote!(takeover = "never"),
+            "not a takeover: write \"early\" or \"lease\"",
+        ),
     ];
     for (settings, expected) in cases {
         let refused = refusals(&settings);
@@ -104,6 +109,7 @@ fn a_setting_of_the_wrong_form_is_refused_with_the_right_one() {
         ),
         (quote!(passivate = 600), "write `passivate = \"10m\"`"),
         (quote!(mailbox = "7"), "write `mailbox = 1`"),
+        (quote!(takeover = lease), "write `takeover = \"lease\"`"),
         (
             quote!(durable = true),
             "`durable` has no value: write `durable` alone",
@@ -130,8 +136,8 @@ fn an_unknown_setting_lists_what_is_accepted() {
         refused,
         [
             "`persistent` is not a setting: write one of `durable`, `version = 2`, \
-          `passivate = \"10m\"`, `mailbox = 100`, `key_retention = \"24h\"`, `expose`, \
-          `kind = \"wire-name\"`"
+          `passivate = \"10m\"`, `mailbox = 100`, `key_retention = \"24h\"`, \
+          `takeover = \"lease\"`, `expose`, `kind = \"wire-name\"`"
         ]
     );
 }

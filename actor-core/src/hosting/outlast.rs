@@ -1,0 +1,116 @@
+//! Waiting until no former owner of a shard can run anything in it any more (architecture D3).
+//!
+//! A node that was declared dead may live, without knowing, for the rest of its lease. What must
+//! never run at two nodes at once begins after that: singletons, and kinds with
+//! `takeover = "lease"`. The row of the shard says until when, in the database's time; what is left
+//! of it is counted here on the monotonic clock, so that no two clocks are compared.
+//!
+//! Not here: how the row comes to say so ([`store::ownership`](crate::store::ownership)), and what
+//! is known of each shard ([`Shards`](crate::shards::Shards)).
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::Hosting;
+use crate::{
+    clock::Instant,
+    entity::Takeover,
+    error::Refusal,
+    id::{Epoch, ShardId},
+    shards::Tenure,
+    store::{StoreError, ownership},
+};
+
+/// The pause before the database is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// The shards whose former owners may still run, and when that may be asked again.
+type Waits = BTreeMap<(ShardId, Tenure), Instant>;
+
+impl Hosting {
+    /// Says whether entities of `kind` may be active in `shard` here: it is served, and no former
+    /// owner can run them, if the kind asks for that.
+    pub(crate) fn opens(&self, kind: &str, shard: ShardId) -> bool {
+        self.shards.serves(shard) && !self.is_held(kind, shard)
+    }
+
+    /// Says whether the kind waits for the lease of a former owner of `shard`.
+    pub(crate) fn is_held(&self, kind: &str, shard: ShardId) -> bool {
+        // Nearly always the answer, and without a look at the kind.
+        if self.shards.is_outlasted(shard) {
+            return false;
+        }
+        let hosted = self.kinds.get(kind);
+        hosted.is_some_and(|hosted| hosted.takeover() == Takeover::Lease)
+    }
+
+    /// Returns the epoch under which an entity of `kind` may be activated in `shard`.
+    ///
+    /// # Errors
+    /// As [`Hosting::admits`], and `Unavailable` while a former owner may run it.
+    pub fn admits_kind(&self, kind: &str, shard: ShardId) -> Result<Epoch, Refusal> {
+        let epoch = self.admits(shard)?;
+        if !self.is_held(kind, shard) {
+            return Ok(epoch);
+        }
+        let why = format!("a former owner of shard {shard} may still run `{kind}`");
+        Err(Refusal::Unavailable(why.into()))
+    }
+
+    /// Finds out when former owners are outlasted, until the node stops.
+    pub(super) async fn keep_outlasting(self: Arc<Self>) {
+        let mut waits = Waits::new();
+        loop {
+            // Before the look, so that nothing between look and wait is lost.
+            let seen = self.shards.news().version();
+            if let Err(error) = self.outlast(&mut waits).await {
+                tracing::warn!(%error, "whether former owners are gone is asked again");
+            }
+            let next = waits.values().min().copied();
+            // Both arms only wait.
+            tokio::select! {
+                biased;
+                () = self.shards.news().after(seen) => {}
+                () = async { self.clock.sleep_until(next.unwrap_or(self.now())).await },
+                    if next.is_some() => {}
+            }
+        }
+    }
+
+    /// Asks the database about shards that are new or whose wait should be over.
+    async fn outlast(self: &Arc<Self>, waits: &mut Waits) -> Result<(), StoreError> {
+        let (open, now) = (self.shards.to_outlast(), self.now());
+        waits.retain(|known, _| open.binary_search(known).is_ok());
+        let is_due = |wait: &(ShardId, Tenure)| waits.get(wait).is_none_or(|until| *until <= now);
+        let asked: Vec<_> = open.into_iter().filter(is_due).collect();
+        if asked.is_empty() {
+            return Ok(());
+        }
+        // Also if the answer is lost, or a row does not say yet, or no more, that a shard is ours.
+        waits.extend(asked.iter().map(|wait| (*wait, now + ASK_AGAIN)));
+        let left = self.quiet(asked.iter().map(|(shard, _)| *shard).collect());
+        let left = left.await?;
+        let mut outlasted = false;
+        for (shard, tenure) in asked {
+            match left.iter().find(|(row, _)| *row == shard) {
+                Some((_, left)) if left.is_zero() => {
+                    outlasted |= self.shards.outlast(shard, tenure);
+                }
+                Some((_, left)) => drop(waits.insert((shard, tenure), self.now() + *left)),
+                None => {}
+            }
+        }
+        let mut kinds = self.kinds.values();
+        if outlasted && kinds.any(|hosted| hosted.takeover() == Takeover::Lease) {
+            self.take_up().await?;
+        }
+        Ok(())
+    }
+
+    async fn quiet(&self, shards: Vec<ShardId>) -> Result<Vec<(ShardId, Duration)>, StoreError> {
+        let (node, life) = (self.shards.node().clone(), self.shards.incarnation());
+        let read = self.store.read("quiet shards", move |c| {
+            Box::pin(async move { ownership::quiet(c, &shards, &node, life).await })
+        });
+        read.await
+    }
+}
