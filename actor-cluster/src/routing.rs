@@ -141,12 +141,12 @@ impl Peers {
         parcel: &Parcel,
         left: Duration,
     ) -> Result<Result<Answer, Refusal>, Refusal> {
-        let request = parcel.request.clone();
         let answer = if *owner == self.me {
             // It came here while the parcel waited.
-            Ok(self.desk.serve(request, left).await)
+            Ok(self.desk.serve(parcel.request.clone(), left).await)
         } else {
-            self.links.ask(owner, request, parcel.deadline).await
+            let asked = self.links.ask(owner, &parcel.request, parcel.deadline);
+            asked.await
         };
         match answer {
             Ok(Answer::NotOwner { owner }) => {

@@ -93,7 +93,7 @@ pub trait Transport: fmt::Debug + Send + Sync {
     fn ask(
         &self,
         to: &PeerId,
-        request: Request,
+        request: &Request,
         deadline: Instant,
     ) -> BoxFuture<'static, Result<Answer, Unanswered>>;
 

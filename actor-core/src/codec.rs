@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 /// The largest row of our own that is decoded, in bytes.
 pub const ROW_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// What most rows and envelopes of ours take at most.
+const ROW_BYTES_USUAL: usize = 128;
+
 /// The version byte that opens each row of our own.
 const ROW_VERSION: u8 = 1;
 
@@ -89,7 +92,9 @@ impl Codec {
 
 /// Writes a row of our own: a version byte, then bincode.
 pub fn encode_row<T: bincode::Encode>(value: &T) -> Vec<u8> {
-    let mut bytes = vec![ROW_VERSION];
+    // Room for most rows: growing would copy them several times.
+    let mut bytes = Vec::with_capacity(ROW_BYTES_USUAL);
+    bytes.push(ROW_VERSION);
     bincode::encode_into_std_write(value, &mut bytes, bincode::config::standard())
         .expect("writing our own types to memory cannot fail");
     bytes

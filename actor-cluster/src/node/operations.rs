@@ -129,7 +129,7 @@ impl Peers {
         let peers = self.map.peers();
         let others = peers.iter().filter(|peer| peer.id != self.me);
         let asked = others.map(|peer| async move {
-            let answer = self.links.ask(&peer.id, Request::Report, deadline).await;
+            let answer = self.links.ask(&peer.id, &Request::Report, deadline).await;
             let report = match answer {
                 Ok(Answer::Report(report)) => Some(report),
                 // Not linked, too slow, or older than the question.

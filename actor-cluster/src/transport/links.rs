@@ -222,7 +222,7 @@ impl Transport for Links {
     fn ask(
         &self,
         to: &PeerId,
-        request: Request,
+        request: &Request,
         deadline: Instant,
     ) -> BoxFuture<'static, Result<Answer, Unanswered>> {
         // Queued here and not in the future, so that the order of calls is the order sent.

@@ -235,7 +235,7 @@ impl TestNode {
             request: None,
             chain: Arc::default(),
         };
-        self.links.ask(to, Request::Invoke(call), deadline)
+        self.links.ask(to, &Request::Invoke(call), deadline)
     }
 
     /// Shows that requests to `to` are answered.

@@ -209,7 +209,8 @@ impl<K: Handlers> Directory<K> {
         invocation: Invocation,
     ) -> Result<Encoded, Refusal> {
         let method = Self::method(&invocation.method)?;
-        let args = Self::decode(method, invocation.codec, &invocation.args)?;
+        let decoded = || Self::decode(method, invocation.codec, &invocation.args);
+        let args = decoded()?;
         if invocation.mode == Mode::Cast {
             client
                 .cast::<K>(&self, &invocation.id, args, invocation.call)
@@ -221,8 +222,9 @@ impl<K: Handlers> Directory<K> {
         }
         let deadline = client.hosting.deadline(invocation.timeout);
         let shard = client.hosting.shard_of(K::KIND, invocation.id.as_str());
+        let mut first = Some(args);
         loop {
-            let args = Self::decode(method, invocation.codec, &invocation.args)?;
+            let args = first.take().map_or_else(decoded, Ok)?;
             let (sender, receiver) = oneshot::channel();
             let reply = Reply::Wire(invocation.reply, sender);
             let delivery = client.delivery::<K>(
