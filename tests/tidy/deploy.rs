@@ -62,6 +62,29 @@ fn metrics_that_operators_are_told_of_exist() {
 }
 
 #[test]
+fn operators_are_told_of_every_metric() {
+    let guide = file("actor-cluster/src/docs/operating.md").expect("the chapter");
+    let letter = |c: char| c.is_ascii_lowercase() || c == '_';
+    let told: BTreeSet<&str> = words(&guide.text, letter).map(|(_, word)| word).collect();
+    let untold = |source: &'static Source| {
+        let text = source.product_text();
+        let names = text.split("\"actor_").skip(1);
+        let names = names.filter_map(|rest| Some(format!("actor_{}", rest.split_once('"')?.0)));
+        let ours = names.filter(|name| name.chars().all(letter) && !is_crate(name));
+        let untold = ours.filter(|name| !told.contains(name.as_str()));
+        untold
+            .map(|name| format!("{}: {name}", source.path))
+            .collect::<Vec<_>>()
+    };
+
+    let found: Vec<_> = rust().flat_map(untold).collect();
+    none(
+        &found,
+        "say in actor-cluster/src/docs/operating.md what it counts",
+    );
+}
+
+#[test]
 fn manifests_are_well_formed() {
     let manifests = all().iter().filter(|file| file.path.ends_with(".yaml"));
     let manifests: Vec<_> = manifests
