@@ -76,6 +76,9 @@ pub struct Target {
     pub depth: usize,
     /// When it was last used, if it is idle.
     pub idle_since: Option<Instant>,
+    /// How often in a row it failed and was loaded again; 0 after a success, and for sagas, whose
+    /// rows count it.
+    pub failures: u32,
 }
 
 /// Sums over the activations of a kind.

@@ -65,6 +65,11 @@ impl Meter {
         self.restarts.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Returns how many reloads after a panic there were.
+    pub fn restarts(&self) -> u64 {
+        self.restarts.load(Ordering::Relaxed)
+    }
+
     /// Counts a stored message that runs again.
     pub fn redelivery(&self) {
         self.redeliveries.fetch_add(1, Ordering::Relaxed);
@@ -101,8 +106,7 @@ impl Meter {
                 }
             }
         }
-        metrics::counter!("actor_restarts_total", "kind" => self.kind)
-            .absolute(self.restarts.load(Ordering::Relaxed));
+        metrics::counter!("actor_restarts_total", "kind" => self.kind).absolute(self.restarts());
         metrics::counter!("actor_redeliveries_total", "kind" => self.kind)
             .absolute(self.redeliveries.load(Ordering::Relaxed));
     }

@@ -1,5 +1,5 @@
-//! Log lines that must not repeat. Metric names are listed in the guide; they are emitted where
-//! what they count happens.
+//! Log lines that must not repeat. Not here: metrics, which are emitted where what they count
+//! happens, and are all listed in the guide (a test compares).
 
 use std::{
     collections::BTreeSet,

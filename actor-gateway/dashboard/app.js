@@ -123,17 +123,25 @@ async function login() {
   remember($("token").value);
 }
 
+// The tree costs the node a walk over all that it holds: it is asked for only where it is seen.
+let inView = false;
+new IntersectionObserver((changes) => {
+  const came = !inView && changes.at(-1).isIntersecting;
+  inView = changes.at(-1).isIntersecting;
+  if (came) look();
+}, { rootMargin: "300px" }).observe($("supervision"));
+
 let looking = false;
 async function look() {
   if (looking) return;
   looking = true;
   try {
     const state = $("saga-state").value;
-    const paths = ["/nodes", "/shards", "/entities", `/sagas${state ? `?state=${state}` : ""}`, "/topics", "/dead-letters"];
-    const [nodes, shards, kinds, sagas, topics, dead] = await Promise.all(paths.map((path) => ask(path)));
+    const paths = ["/nodes", "/shards", "/entities", `/sagas${state ? `?state=${state}` : ""}`, "/topics", "/dead-letters", inView ? "/tree" : null];
+    const [nodes, shards, kinds, sagas, topics, dead, tree] = await Promise.all(paths.map((path) => path && ask(path)));
     const now = nodes.now_ms;
     self = nodes.nodes.find((node) => node.self);
-    const seen = { nodes, shards, kinds, sagas, topics, dead, now, rates: rates(kinds.kinds, performance.now()) };
+    const seen = { nodes, shards, kinds, sagas, topics, dead, tree, now, rates: rates(kinds.kinds, performance.now()) };
     panels.head(seen);
     panels.tiles(seen);
     panels.nodeList(seen, nodeAction);
@@ -141,6 +149,7 @@ async function look() {
     panels.linkList(seen);
     panels.changeList(seen);
     panels.singletonList(seen);
+    panels.supervision(seen);
     panels.kindList(seen);
     panels.sagaList(seen, sagaAction);
     panels.topicList(seen);

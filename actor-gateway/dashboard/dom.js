@@ -14,15 +14,17 @@ export function el(name, attributes = {}, ...children) {
 
 const shown = new WeakMap();
 
-/** Replaces what `container` holds if `state` changed; focus and open details stay where they were. */
+/** Replaces what `container` holds if `state` changed; focus, open details and scrolled lists stay where they were. */
 export function show(container, state, build) {
   const text = JSON.stringify(state);
   if (shown.get(container) === text) return;
   shown.set(container, text);
   const focused = container.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
   const open = new Set([...container.querySelectorAll("details[open]")].map((one) => one.dataset.key));
+  const scrolled = [...container.querySelectorAll("[data-key]")].filter((one) => one.scrollTop).map((one) => [one.dataset.key, one.scrollTop]);
   container.replaceChildren(...[build()].flat());
   for (const details of container.querySelectorAll("details")) details.open = open.has(details.dataset.key);
+  for (const [key, top] of scrolled) container.querySelector(`[data-key="${CSS.escape(key)}"]`)?.scrollTo(0, top);
   if (focused) container.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
 }
 
@@ -37,6 +39,9 @@ export function table(label, columns, rows, look) {
   );
   return el("table", { "aria-label": label, class: look }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, body));
 }
+
+/** Keeps a long list from making the page long; the keyboard reaches it, too. */
+export const scroller = (key, child) => el("div", { class: "scroller", tabindex: "0", "data-key": `scroller-${key}`, role: "group", "aria-label": child.getAttribute("aria-label") }, child);
 
 export const empty = (text) => el("p", { class: "empty" }, text);
 export const pill = (text, mood) => el("span", { class: `pill ${mood ?? ""}` }, text);

@@ -1,6 +1,6 @@
 // What each part of the page shows of what the node said.
 
-import { bytes, count, el, empty, pill, show, span, table } from "./dom.js";
+import { bytes, count, el, empty, pill, scroller, show, span, table } from "./dom.js";
 
 const body = (id) => document.querySelector(`#${id} [data-body]`);
 const note = (id, text) => { document.querySelector(`#${id} [data-note]`).textContent = text; };
@@ -31,7 +31,7 @@ export function tiles({ nodes, kinds, dead }) {
   ];
   if (nodes.tables) {
     const { oldest_xmin_age_ms: oldest, dead_rows: rows } = nodes.tables;
-    list.push(["Oldest transaction", span(oldest), oldest > SNAPSHOT_OLD_MS]);
+    list.push(["Snapshot age", span(oldest), oldest > SNAPSHOT_OLD_MS]);
     list.push(["Dead rows", Object.values(rows).reduce((total, dead) => total + dead, 0)]);
   }
   const tile = ([name, value, alarm]) => el("dl", { class: `tile ${alarm ? "alarm" : ""}` }, el("dt", {}, name), el("dd", {}, typeof value === "number" ? count(value) : value));
@@ -83,7 +83,7 @@ export function nodeList({ nodes, shards }, act) {
     ["Moves", progress, "two"],
     ["Up", (node) => span(node.uptime_ms), "num"],
     ["Life", (node) => count(node.incarnation), "num"],
-    ["", (node) => (node.alive && ["up", "resting"].includes(node.state) ? act(node) : null), "two"],
+    ["", (node) => (node.alive && ["up", "resting"].includes(node.state) ? el("div", { class: "row" }, act(node)) : null), "two"],
   ];
   const rank = (node) => (node.alive ? 0 : 1);
   const rows = [...nodes.nodes].sort((one, other) => rank(one) - rank(other) || one.node.localeCompare(other.node));
@@ -128,6 +128,7 @@ export function linkList({ nodes }) {
 }
 
 const shardsOf = (number) => `${count(number)} ${number === 1 ? "shard" : "shards"}`;
+const restartsOf = (number) => `${count(number)} ${number === 1 ? "restart" : "restarts"}`;
 const CHANGES = {
   joined: (change) => [`began its life ${change.incarnation}`, "good"],
   took: (change) => [`took ${shardsOf(change.shards)}${change.orphans ? `, ${count(change.orphans)} of them from a node that died or was cut off` : ""}`, change.orphans ? "warn" : "good"],
@@ -174,6 +175,49 @@ export function singletonList({ nodes }) {
   show(body("singletons"), nodes.singletons, () => (nodes.singletons.length ? table("Singletons", columns, nodes.singletons, "dense") : empty("This node was built without singletons.")));
 }
 
+/** Draws one shard's supervisor with what it supervises: a line for each kind. */
+function branch(shard) {
+  const leaf = (one) => {
+    const idle = one.idle_ms === null ? "in use" : `idle since ${span(one.idle_ms)}`;
+    const failed = one.failures ? `failed ${count(one.failures)} times in a row · ` : "";
+    const mood = one.failures ? "bad" : one.depth ? "busy" : "";
+    return el("li", { class: `leaf ${mood}`, title: `${one.kind}/${one.id} · ${failed}${idle}` },
+      el("span", { class: "mono" }, one.id),
+      one.depth ? el("b", { "aria-label": `${count(one.depth)} in its mailbox` }, count(one.depth)) : null,
+      one.failures ? el("b", { "aria-label": `failed ${count(one.failures)} times in a row` }, `↻${count(one.failures)}`) : null);
+  };
+  const line = (kind) => {
+    const leaves = shard.entities.filter((one) => one.kind === kind.kind);
+    const more = kind.resident - leaves.length;
+    return el("div", { class: "twig" }, el("span", { class: "quiet", title: kind.kind }, kind.kind),
+      el("ul", {}, leaves.map(leaf), more > 0 ? el("li", { class: "quiet" }, leaves.length ? `and ${count(more)} more` : `${count(more)} in memory`) : null));
+  };
+  const waiting = shard.kinds.reduce((total, kind) => total + kind.mailbox_depth, 0);
+  return el("li", { class: "branch" },
+    el("header", {}, el("strong", {}, `shard ${shard.shard}`), el("span", { class: "quiet" }, shard.epoch === null ? "given up" : `epoch ${shard.epoch}`), waiting ? pill(`${count(waiting)} queued`) : null),
+    shard.kinds.map(line));
+}
+
+export function supervision({ tree, now }) {
+  // It is asked for only while somebody looks at it.
+  if (!tree) return;
+  const restarts = tree.kinds.reduce((total, kind) => total + kind.restarts, 0);
+  const total = (kind) => el("li", {}, el("strong", {}, count(kind.resident)), ` ${kind.kind}`,
+    kind.mailbox_depth ? el("span", { class: "quiet" }, ` · ${count(kind.mailbox_depth)} queued`) : null,
+    kind.restarts ? el("span", { class: "bad" }, ` · ${restartsOf(kind.restarts)}`) : null);
+  const left = tree.shards_hidden ? `Left out: ${count(tree.shards_hidden)} more; shards where something failed or waits come first.` : null;
+  const root = el("div", { class: "root" }, el("strong", {}, tree.node), el("span", { class: "quiet" }, `life ${count(tree.incarnation)}`), el("ul", {}, tree.kinds.filter((kind) => kind.resident || kind.restarts).map(total)));
+  const holding = tree.shards.length + tree.shards_hidden;
+  note("supervision", `${count(tree.resident)} in memory in ${count(holding)} of ${shardsOf(tree.owned)} here${restarts ? ` · ${restartsOf(restarts)}` : ""}`);
+  // How long each is idle changes all the time; only its minutes are worth drawing anew.
+  const state = { ...tree, shards: tree.shards.map((shard) => ({ ...shard, entities: shard.entities.map((one) => ({ ...one, idle_ms: null })) })) };
+  show(body("supervision"), [state, Math.floor(now / 60000)], () => [
+    root,
+    tree.shards.length ? el("ul", { class: "branches", tabindex: "0", "data-key": "branches", "aria-label": `Shards supervised by ${tree.node}` }, tree.shards.map(branch)) : empty("Nothing is in memory here. Entities come when they are called, and leave when they are idle."),
+    left ? el("p", { class: "quiet left-out" }, left) : "",
+  ]);
+}
+
 const ROLES = { entity: "volatile", durable_entity: "durable", workflow: "workflow" };
 const ERRORS = ["timeout", "overloaded", "crashed", "refused"];
 
@@ -211,7 +255,7 @@ export function sagaList({ sagas, now }, act) {
   ];
   const counts = Object.entries(sagas.counts ?? {}).map(([state, number]) => `${count(number)} ${state}`);
   note("sagas", counts.join(" · ") || "none");
-  show(body("sagas"), [sagas.sagas, Math.floor(now / 10000)], () => (sagas.sagas.length ? table("Sagas", columns, sagas.sagas) : empty("No sagas in this state.")));
+  show(body("sagas"), [sagas.sagas, Math.floor(now / 10000)], () => (sagas.sagas.length ? scroller("sagas", table("Sagas", columns, sagas.sagas)) : empty("No sagas in this state.")));
 }
 
 export function topicList({ topics }) {
@@ -222,7 +266,7 @@ export function topicList({ topics }) {
     ["Listeners", (topic) => count(topic.subscribers), "num"],
   ];
   note("topics", `${topics.topics.reduce((total, topic) => total + topic.subscribers, 0)} listeners here`);
-  show(body("topics"), topics.topics, () => (topics.topics.length ? table("Topics", columns, topics.topics) : empty("Nothing was announced yet.")));
+  show(body("topics"), topics.topics, () => (topics.topics.length ? scroller("topics", table("Topics", columns, topics.topics)) : empty("Nothing was announced yet.")));
 }
 
 export function deadList({ dead, now }, act) {
@@ -233,5 +277,5 @@ export function deadList({ dead, now }, act) {
     ["", (letter) => el("div", { class: "row" }, act("Replay", letter, "replay"), act("Discard", letter, "discard")), "full"],
   ];
   note("dead-letters", dead.count ? `${count(dead.count)} waiting for you` : "none");
-  show(body("dead-letters"), [dead.dead_letters, Math.floor(now / 60000)], () => (dead.dead_letters.length ? table("Dead letters", columns, dead.dead_letters) : empty("Every message found its handler.")));
+  show(body("dead-letters"), [dead.dead_letters, Math.floor(now / 60000)], () => (dead.dead_letters.length ? scroller("dead-letters", table("Dead letters", columns, dead.dead_letters)) : empty("Every message found its handler.")));
 }

@@ -29,7 +29,7 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
         )
         .route("/admin/api/rebalance", post(api::operations::rebalance))
         .route("/admin/api/shards", get(api::nodes::shards))
-        .route("/admin/api/tree", get(api::kinds::tree))
+        .route("/admin/api/tree", get(api::tree::tree))
         .route("/admin/api/entities", get(api::kinds::entities))
         .route("/admin/api/sagas", get(api::sagas::list))
         .route(

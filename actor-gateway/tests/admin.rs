@@ -177,7 +177,17 @@ async fn nodes_shards_kinds_and_topics_are_listed() {
     assert_eq!(entities["entities"][0]["id"], "tea");
 
     let (_, tree) = get(&router, "/admin/api/tree").await;
-    assert_eq!(tree["shards"][0]["entities"][0]["id"], "tea");
+    let shard = &tree["shards"][0];
+    assert_eq!(shard["entities"][0]["id"], "tea");
+    assert_eq!(shard["entities"][0]["failures"], 0);
+    assert_eq!(
+        (&tree["owned"], &tree["resident"], &tree["shards_hidden"]),
+        (&json!(512), &json!(1), &json!(0))
+    );
+    assert_eq!(
+        shard["kinds"],
+        json!([{"kind": "stock", "resident": 1, "mailbox_depth": 0}])
+    );
 
     let (_, topics) = get(&router, "/admin/api/topics").await;
     assert_eq!(

@@ -126,7 +126,8 @@ impl Overview {
         Self { client }
     }
 
-    /// Returns how many runs of each kind are in each state.
+    /// Returns how many runs of each kind are in each state; of more than a hundred thousand, that
+    /// many.
     ///
     /// # Errors
     /// `Unavailable` when the store does not answer.
@@ -259,15 +260,13 @@ pub(crate) async fn sweep(store: &Store) -> Result<(), StoreError> {
             break;
         }
     }
-    let counted = store.read("count runs", |connection| {
-        Box::pin(async move { runs::counts(connection).await })
+    let counted = store.read("count open runs", |connection| {
+        Box::pin(async move { runs::open(connection).await })
     });
     let (mut open, mut stuck) = (0, 0);
-    for (_, state, runs) in counted.await? {
-        match State::parse(&state) {
-            Some(State::Stuck) => stuck += runs,
-            Some(state) if state.is_final() => continue,
-            _ => {}
+    for (state, runs) in counted.await? {
+        if State::parse(&state) == Some(State::Stuck) {
+            stuck += runs;
         }
         open += runs;
     }

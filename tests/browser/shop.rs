@@ -221,6 +221,19 @@ async fn the_dashboard_opens_on_a_desktop_and_a_phone() -> Result<()> {
 
         visit.page.goto(format!("{}/admin", visit.address)).await?;
         visit.page.screenshot(&format!("{name}-7-admin")).await?;
+        let part = format!("{}/admin#supervision", visit.address);
+        visit.page.goto(part).await?;
+        // The shop's page asked for what is in stock.
+        let drawn = |text: &str| {
+            ["shop", "shard ", "epoch 1", "stock", "tea"]
+                .iter()
+                .all(|word| text.contains(word))
+        };
+        visit.page.wait_for("supervision", by(), drawn).await?;
+        visit
+            .page
+            .screenshot(&format!("{name}-8-supervision"))
+            .await?;
 
         assert_eq!(
             visit.page.overflow().await?,

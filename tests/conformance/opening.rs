@@ -5,7 +5,10 @@ use actor_core::store::{
     migrate::{self, Migration},
     topics,
 };
-use actor_tests::{Result, bed::Bed};
+use actor_tests::{
+    Result,
+    bed::{Bed, SHARDS},
+};
 
 use crate::{
     for_each_backend,
@@ -113,6 +116,39 @@ async fn nodes_must_agree_on_the_number_of_shards() -> Result<()> {
             message.contains("shards = 8") && message.contains("512"),
             "{message}"
         );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_database_that_was_set_up_by_other_rules_is_refused() -> Result<()> {
+    const SET: Sql = Sql::same("UPDATE cluster_meta SET value = $2 WHERE key = $1");
+    let rules = [
+        ("shards", SHARDS.to_string(), "9"),
+        ("hash", meta::HASH.to_owned(), "another-hash"),
+        ("row_version", meta::ROW_VERSION.to_owned(), "2"),
+    ];
+    for_each_backend(async |backend| {
+        let bed = Bed::new(backend).await?;
+        for (key, ours, theirs) in &rules {
+            let set = async |value: &str| {
+                let values = vec![(*key).into(), value.into()];
+                bed.sql(move |c| Box::pin(async move { c.execute(&SET, values).await }))
+                    .await
+            };
+
+            assert_eq!(set(theirs).await?, 1, "{key} is written at the first start");
+            let refused = meta::agree(&bed.store, SHARDS).await;
+            set(ours).await?;
+
+            let error = refused.expect_err(key);
+            assert_eq!(error.kind(), StoreErrorKind::Incompatible, "{key}");
+            let message = error.to_string();
+            let both = [format!("{key} = {theirs}"), format!("{key} = {ours}")];
+            assert!(both.iter().all(|side| message.contains(side)), "{message}");
+            meta::agree(&bed.store, SHARDS).await?;
+        }
         Ok(())
     })
     .await

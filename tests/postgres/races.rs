@@ -1,13 +1,16 @@
-//! Two sessions at the worst moment: takeovers, renewals and batches (architecture D2, D8).
+//! Two sessions at the worst moment: takeovers, renewals, batches (architecture D2, D8), pruning.
+
+use std::time::Duration;
 
 use actor_core::{
     id::{Epoch, Incarnation, NodeId, ShardId},
-    store::{Sql, StoreErrorKind, Verdict, nodes},
+    store::{BoxFuture, Connection, Sql, StoreError, StoreErrorKind, Verdict, nodes},
 };
 use actor_tests::{
-    Result,
+    Context as _, Result,
     bed::{Backend, Bed, SHARDS, TTL},
 };
+use actor_workflow::store::runs;
 
 use crate::{
     rows::{state, version},
@@ -228,4 +231,45 @@ async fn take_one(
     );
     c.execute(&TAKE, vec![node.into(), incarnation.into()])
         .await
+}
+
+/// Deletes runs that ended, two at most.
+fn prune_two(c: &mut Connection) -> BoxFuture<'_, Result<u64, StoreError>> {
+    Box::pin(async move { runs::prune(c, Duration::ZERO, 2).await })
+}
+
+#[tokio::test]
+async fn nodes_that_prune_at_once_delete_different_runs_each_with_its_journal() -> Result<()> {
+    const RUNS: Sql = Sql::same(
+        "INSERT INTO runs (kind, id, shard, state, version, input, context, created_at,
+           updated_at, finished_at)
+         SELECT 'trip', 'r-' || n, 0, 'completed', 1, '\\x00', '', 0, 0, n
+         FROM generate_series(1, 4) AS n",
+    );
+    const ENTRIES: Sql = Sql::same(
+        "INSERT INTO journal SELECT 'trip', 'r-' || n, s, 0, '\\x00', 0
+         FROM generate_series(1, 5) AS n, generate_series(1, 3) AS s",
+    );
+    const LEFT: Sql =
+        Sql::same("SELECT (SELECT count(*) FROM runs), count(*), min(run), max(run) FROM journal");
+    let bed = Bed::with(Backend::postgres(""), patient()).await?;
+    let others = bed.second_store().await?;
+    for sql in [RUNS, ENTRIES] {
+        bed.sql(move |c| Box::pin(async move { c.execute(&sql, vec![]).await }))
+            .await?;
+    }
+
+    let first = Paused::after(&bed.store, prune_two).await?;
+    let second = soon().limit("the second one", others.write("prune", prune_two));
+    let second = second.await??;
+
+    assert_eq!((first.commit().await?, second), (2, 2));
+    let left = others.read("left", |c| {
+        Box::pin(async move { c.query_one(&LEFT, vec![]).await })
+    });
+    let left = left.await?.context("one row")?;
+    // What belongs to another run stays.
+    assert_eq!((left.int(0)?, left.int(1)?), (0, 3));
+    assert_eq!((left.text(2)?, left.text(3)?), ("r-5".into(), "r-5".into()));
+    Ok(())
 }

@@ -11,7 +11,7 @@ set -euo pipefail
 
 bin=$(dirname "$(ls /usr/lib/postgresql/*/bin/initdb 2>/dev/null | sort -V | tail -1)")
 if [ ! -x "$bin/initdb" ]; then
-    bin=$(dirname "$(command -v initdb)") || { echo "PostgreSQL is missing; install postgresql-15" >&2; exit 1; }
+    bin=$(dirname "$(command -v initdb)") || { echo "PostgreSQL is missing; install postgresql, 15 or newer" >&2; exit 1; }
 fi
 bouncer=$(PATH=$PATH:/usr/sbin command -v pgbouncer || true)
 folder=$(mktemp -d)

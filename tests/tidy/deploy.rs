@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use actor_cluster::Settings;
+
 use crate::tree::{Source, all, file, none, rust};
 
 /// Chapters that name settings and metrics for operators.
@@ -60,6 +62,29 @@ fn metrics_that_operators_are_told_of_exist() {
 }
 
 #[test]
+fn operators_are_told_of_every_metric() {
+    let guide = file("actor-cluster/src/docs/operating.md").expect("the chapter");
+    let letter = |c: char| c.is_ascii_lowercase() || c == '_';
+    let told: BTreeSet<&str> = words(&guide.text, letter).map(|(_, word)| word).collect();
+    let untold = |source: &'static Source| {
+        let text = source.product_text();
+        let names = text.split("\"actor_").skip(1);
+        let names = names.filter_map(|rest| Some(format!("actor_{}", rest.split_once('"')?.0)));
+        let ours = names.filter(|name| name.chars().all(letter) && !is_crate(name));
+        let untold = ours.filter(|name| !told.contains(name.as_str()));
+        untold
+            .map(|name| format!("{}: {name}", source.path))
+            .collect::<Vec<_>>()
+    };
+
+    let found: Vec<_> = rust().flat_map(untold).collect();
+    none(
+        &found,
+        "say in actor-cluster/src/docs/operating.md what it counts",
+    );
+}
+
+#[test]
 fn manifests_are_well_formed() {
     let manifests = all().iter().filter(|file| file.path.ends_with(".yaml"));
     let manifests: Vec<_> = manifests
@@ -88,6 +113,35 @@ fn a_pod_has_time_to_drain() {
     let asked = after("[\"sleep\",") + after("name: ACTOR_DRAIN_TIMEOUT");
 
     assert!(asked + GRACE_SPARE <= grace, "{asked} s of {grace} s");
+}
+
+#[test]
+fn nobody_runs_with_the_secrets_of_the_manifests() {
+    let manifest = file("deploy/kubernetes/secret.yaml").expect("the manifest");
+    for name in ["cluster-secret", "admin-token"] {
+        let (_, rest) = manifest.text.split_once(&format!("{name}: ")).expect(name);
+        let value = rest.lines().next().expect("a value");
+
+        let refused = Settings::from_arguments([&format!("--{name}"), value]);
+
+        let error = refused.expect_err("a placeholder is refused").to_string();
+        assert!(error.contains("accepted is at least"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn manifests_name_a_release_of_an_image() {
+    let manifest = file("deploy/kubernetes/shop.yaml").expect("the manifest");
+    let images = manifest
+        .text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("image: "));
+    let tags: Vec<_> = images
+        .map(|image| image.rsplit_once(':').map(|(_, tag)| tag))
+        .collect();
+
+    let released = |tag: &Option<&str>| tag.is_some_and(|tag| tag != "latest");
+    assert!(!tags.is_empty() && tags.iter().all(released), "{tags:?}");
 }
 
 /// Returns what operators read.

@@ -342,6 +342,7 @@ impl<K: Handlers> Hosted for Directory<K> {
             shard: slot.shard,
             depth: slot.depth(),
             idle_since: slot.idle_since(),
+            failures: slot.lock().books.failures,
             id: slot.key.id.clone(),
         };
         self.slots().into_iter().map(target).collect()

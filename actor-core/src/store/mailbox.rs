@@ -8,8 +8,8 @@ mod reading;
 use std::{sync::Arc, time::Duration};
 
 pub use self::reading::{
-    Backlog, Message, Stored, Unreadable, backlog, last_seq, numbered, of_entity, overdue, ready,
-    timers,
+    Backlog, COUNTED_MAX, Message, Stored, Unreadable, backlog, last_seq, numbered, of_entity,
+    overdue, ready, timers,
 };
 
 use super::{

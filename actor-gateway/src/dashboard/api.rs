@@ -7,6 +7,7 @@ pub(super) mod operations;
 mod reports;
 pub(super) mod sagas;
 pub(super) mod topics;
+pub(super) mod tree;
 
 use actor_core::store::StoreError;
 use serde::Deserialize;

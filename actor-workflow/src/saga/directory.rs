@@ -366,6 +366,7 @@ impl Hosted for Sagas {
             shard: slot.shard,
             depth: slot.depth(),
             idle_since: slot.idle_since(),
+            failures: 0,
         };
         self.slots().values().map(target).collect()
     }

@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use actor_core::store::{
-    Connection, Row, Sql, StoreError, Value,
+    Connection, Dialect, Row, Sql, StoreError, Value,
     entities::Place,
     lane::Write,
+    mailbox::COUNTED_MAX,
     statement::{
         ColumnType::{Blob, Int, Text, Time},
         Missing, Rank, Statement,
@@ -240,15 +241,32 @@ fn listed(row: &Row) -> Result<Listed, StoreError> {
     })
 }
 
-const COUNTS: Sql =
-    Sql::same("SELECT kind, state, COUNT(*) FROM runs GROUP BY state, kind ORDER BY state, kind");
+// From one state and kind to the next one by the index, so that PostgreSQL reads no more rows than
+// it counts. Ranges instead of equality, because only the index of states has them in that order:
+// with equality the planner may walk all runs by their key and filter.
+const COUNTS: Sql = Sql {
+    sqlite: "SELECT kind, state, MIN(COUNT(*), $1) FROM runs GROUP BY state, kind
+             ORDER BY state, kind",
+    postgres: "WITH RECURSIVE groups AS (
+                 (SELECT state, kind FROM runs ORDER BY state, kind LIMIT 1)
+                 UNION ALL
+                 SELECT next.state, next.kind FROM groups CROSS JOIN LATERAL
+                   (SELECT state, kind FROM runs WHERE (state, kind) > (groups.state, groups.kind)
+                    ORDER BY state, kind LIMIT 1) AS next)
+               SELECT kind, state, (SELECT COUNT(*) FROM
+                 (SELECT 1 FROM runs WHERE (runs.state, runs.kind) >= (groups.state, groups.kind)
+                    AND (runs.state, runs.kind) <= (groups.state, groups.kind)
+                  ORDER BY runs.state, runs.kind, runs.id LIMIT $1) AS counted)
+               FROM groups ORDER BY state, kind",
+};
 
-/// Returns how many runs of each kind are in each state: `(kind, state, count)`.
+/// Returns how many runs of each kind are in each state: `(kind, state, count)`. At most
+/// [`COUNTED_MAX`] of each are counted.
 ///
 /// # Errors
 /// When the statement fails.
 pub async fn counts(c: &mut Connection) -> Result<Vec<(String, String, u64)>, StoreError> {
-    let rows = c.query(&COUNTS, vec![]).await?;
+    let rows = c.query(&COUNTS, vec![COUNTED_MAX.into()]).await?;
     rows.iter()
         .map(|row| {
             let state = row.text(1).unwrap_or_else(|_| UNREADABLE.to_owned());
@@ -257,31 +275,65 @@ pub async fn counts(c: &mut Connection) -> Result<Vec<(String, String, u64)>, St
         .collect()
 }
 
-const PRUNE_JOURNAL: Sql = Sql {
-    sqlite: "DELETE FROM journal WHERE (kind, run) IN
-               (SELECT kind, id FROM runs WHERE finished_at <= $1
-                ORDER BY finished_at, kind, id LIMIT $2)",
-    postgres: "DELETE FROM journal WHERE (kind, run) IN
-                 (SELECT kind, id FROM runs WHERE finished_at <= actor_now() + $1
-                  ORDER BY finished_at, kind, id LIMIT $2)",
+// The states in which a run is not over; ranges as above.
+const OPEN: Sql = Sql {
+    sqlite: "SELECT state, MIN(COUNT(*), $1) FROM runs
+             WHERE state IN ('running', 'suspended', 'compensating', 'paused', 'stuck')
+             GROUP BY state",
+    postgres: "SELECT open.state, COUNT(*) FROM
+                 (VALUES ('running'), ('suspended'), ('compensating'), ('paused'), ('stuck'))
+                   AS open (state)
+                 CROSS JOIN LATERAL
+                   (SELECT 1 FROM runs WHERE runs.state >= open.state AND runs.state <= open.state
+                    ORDER BY runs.state, runs.kind, runs.id LIMIT $1) AS counted
+               GROUP BY open.state",
 };
 
+/// Returns how many runs are in each state that is not the last one: `(state, count)`. At most
+/// [`COUNTED_MAX`] of each are counted, and those that are over are not even looked at.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn open(c: &mut Connection) -> Result<Vec<(String, u64)>, StoreError> {
+    let rows = c.query(&OPEN, vec![COUNTED_MAX.into()]).await?;
+    rows.iter()
+        .map(|row| Ok((row.text(0)?, row.counter(1)?)))
+        .collect()
+}
+
+// On SQLite, where nobody writes between this and the next statement.
+const PRUNE_JOURNAL: Sql = Sql::same(
+    "DELETE FROM journal WHERE (kind, run) IN
+       (SELECT kind, id FROM runs WHERE finished_at <= $1 ORDER BY finished_at, kind, id LIMIT $2)",
+);
+
+// On PostgreSQL all nodes prune: runs that another one is about to delete are left to it, and a
+// journal goes in the statement of its run, or a later run of that id would find it. By addresses
+// of rows, found by an index for each run: a join would be planned for any limit, and read the
+// whole journal.
 const PRUNE: Sql = Sql {
     sqlite: "DELETE FROM runs WHERE (kind, id) IN
                (SELECT kind, id FROM runs WHERE finished_at <= $1
                 ORDER BY finished_at, kind, id LIMIT $2)",
-    postgres: "DELETE FROM runs WHERE (kind, id) IN
-                 (SELECT kind, id FROM runs WHERE finished_at <= actor_now() + $1
-                  ORDER BY finished_at, kind, id LIMIT $2)",
+    postgres: "WITH old AS MATERIALIZED
+                 (SELECT ctid AS row, kind, id FROM runs WHERE finished_at <= actor_now() + $1
+                  ORDER BY finished_at, kind, id LIMIT $2 FOR UPDATE SKIP LOCKED),
+               entries AS (DELETE FROM journal WHERE ctid = ANY(ARRAY(
+                 SELECT entry.row FROM old CROSS JOIN LATERAL
+                   (SELECT journal.ctid AS row FROM journal
+                    WHERE journal.kind = old.kind AND journal.run = old.id OFFSET 0) AS entry)))
+               DELETE FROM runs WHERE ctid = ANY(ARRAY(SELECT old.row FROM old))",
 };
 
 /// Deletes at most `limit` runs that ended at least `age` ago, with their journals; returns how
-/// many.
+/// many. What another node deletes at the same time is left to it.
 ///
 /// # Errors
 /// When a statement fails.
 pub async fn prune(c: &mut Connection, age: Duration, limit: u32) -> Result<u64, StoreError> {
     let values = || vec![Value::ago(age), limit.into()];
-    c.execute(&PRUNE_JOURNAL, values()).await?;
+    if c.dialect() == Dialect::Sqlite {
+        c.execute(&PRUNE_JOURNAL, values()).await?;
+    }
     c.execute(&PRUNE, values()).await
 }

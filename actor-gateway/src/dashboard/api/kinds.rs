@@ -1,12 +1,12 @@
-//! Kinds with their counts, their activations, and the supervision tree.
+//! Kinds with their counts, and their activations.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use actor_core::hosting::{Hosted, Hosting, Target};
 use axum::{Json, extract::State};
 use serde_json::{Map, Value, json};
 
-use super::{Asked, PAGE_MAX};
+use super::Asked;
 use crate::{gateway::Shared, rejection::Rejection};
 
 /// Lists the kinds; with `?kind=` one kind's activations.
@@ -71,13 +71,15 @@ fn summary(hosted: &dyn Hosted) -> Value {
         "exposed": hosted.exposed(),
         "resident": stats.resident,
         "mailbox_depth": stats.mailbox_depth,
+        "restarts": hosted.meter().restarts(),
         "calls": calls,
         "methods": methods,
         "events": events,
     })
 }
 
-fn activation(hosting: &Hosting, target: &Target) -> Value {
+/// Tells of one activation.
+pub(super) fn activation(hosting: &Hosting, target: &Target) -> Value {
     let idle = target
         .idle_since
         .map(|since| hosting.now().saturating_duration_since(since));
@@ -86,36 +88,6 @@ fn activation(hosting: &Hosting, target: &Target) -> Value {
         "shard": target.shard,
         "depth": target.depth,
         "idle_ms": idle.map(|idle| idle.as_millis() as u64),
+        "failures": target.failures,
     })
-}
-
-/// Draws node, shards and activations as they supervise each other.
-pub(in crate::dashboard) async fn tree(State(shared): State<Arc<Shared>>) -> Json<Value> {
-    let hosting = shared.client.hosting();
-    let mut shards: BTreeMap<_, Vec<Value>> = BTreeMap::new();
-    let (mut shown, mut hidden) = (0, 0);
-    for hosted in hosting.kinds() {
-        for target in hosted.targets() {
-            if shown == PAGE_MAX {
-                hidden += 1;
-                continue;
-            }
-            shown += 1;
-            let mut entity = activation(hosting, &target);
-            entity["kind"] = hosted.kind().into();
-            shards.entry(target.shard).or_default().push(entity);
-        }
-    }
-    let shards: Vec<Value> = shards
-        .into_iter()
-        .map(|(shard, entities)| {
-            json!({"shard": shard, "epoch": hosting.shards().epoch(shard), "entities": entities})
-        })
-        .collect();
-    Json(json!({
-        "node": hosting.shards().node(),
-        "shards": shards,
-        "sessions": shared.sessions.count(),
-        "hidden": hidden,
-    }))
 }
