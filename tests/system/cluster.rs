@@ -115,28 +115,6 @@ async fn a_node_that_is_stopped_hands_over_and_nobody_notices() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_nodes_late_writes_are_refused() -> Result<()> {
-    let mut cluster = Cluster::start(3).await?;
-    // Who asks the frozen one waits for as long as it is frozen: the load stays with the others.
-    let load = Load::start_at(&cluster, Seed::from_env("--test system cluster")?, &[0, 2]);
-    load.answered(200).await?;
-
-    cluster.freeze(1)?;
-    // Longer than its lease: nothing of it is served by anybody until then.
-    load.answered(400).await?;
-    cluster.owns_nothing(1).await?;
-    cluster.thaw(1)?;
-    cluster.ends(1).await?;
-    load.answered(200).await?;
-    cluster.start_again(1).await?;
-    let repeated = load.finish().await?;
-    check(&mut cluster, &load).await?;
-
-    println!("{repeated} attempts repeated");
-    cluster.stop().await
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_second_process_of_the_same_name_is_refused() -> Result<()> {
     let mut cluster = Cluster::start(1).await?;
 

@@ -270,6 +270,7 @@ impl Cluster {
     }
 
     /// Returns how often a node's log has these words.
+        self.says(node, "the node stops serving").await?;
     pub(crate) fn said(&mut self, node: usize, words: &str) -> usize {
         let lines = self
             .running(node)
