@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     load::Load,
-    nodes::{Cluster, SHARDS},
+    nodes::{Cluster, SHARDS, list},
 };
 
 /// How long it may take until a node shows what happened.
@@ -27,10 +27,6 @@ async fn shows(
         tokio::task::yield_now().await;
     }
     Err(Failure::new(format!("node {node} shows {last:#}")))
-}
-
-pub(super) fn list<'a>(seen: &'a Value, name: &str) -> &'a [Value] {
-    seen[name].as_array().map_or(&[], Vec::as_slice)
 }
 
 /// Says whether all three nodes are alive, own everything, and are linked with this one.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actor_core::store::Sql;
 use actor_tests::{
-    Deadline, Failure, Result, Seed,
+    Deadline, Result, Seed,
     proxy::{End, Fate, Then, Way},
 };
 use tokio::{
@@ -61,23 +61,6 @@ async fn say_nonsense(cluster: &Cluster, node: usize, rng: &mut fastrand::Rng) -
     }
 }
 
-/// Waits until a node's links to and from all others are up.
-async fn linked(cluster: &mut Cluster, node: usize) -> Result<()> {
-    let by = Deadline::seconds(40);
-    let wanted = 2 * (cluster.len() - 1);
-    while !by.is_past() {
-        let seen = cluster.seen(node).await?;
-        let links = super::dashboard::list(&seen, "links");
-        if links.iter().filter(|link| link["state"] == "up").count() == wanted {
-            return Ok(());
-        }
-        Deadline::after(Duration::from_millis(50)).wait().await;
-    }
-    Err(Failure::new(format!(
-        "node {node} has not all of its links"
-    )))
-}
-
 // TRN-1, TRN-6: what was under way is sent again under its identity; nobody notices, and nobody is
 // deposed.
 #[tokio::test(flavor = "multi_thread")]
@@ -106,7 +89,7 @@ async fn nonsense_and_truncated_frames_cost_one_connection_each() -> Result<()> 
     }
     let errors = load.finish().await?;
     for node in 0..3 {
-        linked(&mut cluster, node).await?;
+        cluster.is_linked(node).await?;
     }
 
     nobody_died(&cluster).await?;
@@ -153,7 +136,7 @@ async fn links_that_are_deaf_slow_or_silent_lose_nothing() -> Result<()> {
     }
     load.finish().await?;
     for node in 0..3 {
-        linked(&mut cluster, node).await?;
+        cluster.is_linked(node).await?;
     }
 
     nobody_died(&cluster).await?;
