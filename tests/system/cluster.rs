@@ -3,6 +3,7 @@
 //! Each client changes stock under keys at whichever node it likes, and repeats a change until it
 //! is answered. What the clients were told is what must be true.
 
+mod certificates;
 mod chaos;
 mod dashboard;
 mod database;

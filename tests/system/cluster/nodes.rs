@@ -15,7 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use super::records::Records;
+use super::{certificates::Authority, records::Records};
 use crate::shop::{START_SECONDS, ready};
 
 /// How long the cluster may take to agree on who owns what.
@@ -33,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) lease: &'static str,
     /// Whether the nodes' links and database connections go by way of proxies.
     pub(crate) proxied: bool,
+    /// Whether the nodes' links are TLS, with certificates of one authority.
+    pub(crate) secured: bool,
     pub(crate) program: fn(&Path) -> Result<Program>,
 }
 
@@ -43,6 +45,7 @@ impl Plan {
             nodes: 3,
             lease: "2s",
             proxied: true,
+            secured: false,
             program: Program::shop,
         }
     }
@@ -99,6 +102,10 @@ impl Cluster {
             .context("the server starts")?;
         let schema = Postgres::new_schema();
         let folder = tempfile::tempdir()?;
+        let authority = match plan.secured {
+            true => Some(Authority::new(folder.path())?),
+            false => None,
+        };
         let mut nodes = Vec::new();
         for number in 0..plan.nodes {
             let ways = match plan.proxied {
@@ -115,6 +122,10 @@ impl Cluster {
                 .setting("ACTOR_CLUSTER_SECRET", "known to the tests only")
                 .setting("ACTOR_SHARDS", SHARDS.to_string())
                 .setting("ACTOR_LEASE_TTL", plan.lease);
+            let program = match &authority {
+                Some(authority) => authority.secure(program, folder.path(), number)?,
+                None => program,
+            };
             nodes.push(Node {
                 program,
                 ways,
