@@ -8,8 +8,8 @@ mod chaos;
 mod dashboard;
 mod database;
 mod frozen;
-mod links;
 mod kills;
+mod links;
 mod load;
 mod nodes;
 mod old_rows;
@@ -67,7 +67,9 @@ async fn a_node_that_is_stopped_hands_over_and_nobody_notices() -> Result<()> {
     // Its own listener goes away with it: the load stays with the other two.
     let load = Load::start_at(&cluster, Seed::from_env("--test system cluster")?, &[0, 1]);
     load.answered(200).await?;
+    let shards = cluster.metric(2, "actor_shards_owned").await?;
 
+    let open = load.open();
     cluster.terminate(2).await?;
     load.answered(200).await?;
     cluster.start_again(2).await?;
@@ -75,6 +77,8 @@ async fn a_node_that_is_stopped_hands_over_and_nobody_notices() -> Result<()> {
     let errors = load.finish().await?;
     check(&mut cluster, &load).await?;
 
+    println!("stopped with {shards} shards and {open} requests open");
+    assert!(shards > 0.0 && open > 0, "the test showed nothing");
     assert_eq!(errors, 0, "requests that were not answered at once");
     cluster.stop().await
 }

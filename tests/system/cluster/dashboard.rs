@@ -136,6 +136,7 @@ async fn any_node_drains_any_other_and_calls_it_back() -> Result<()> {
     let load = Load::start(&cluster, Seed::from_env("--test system cluster")?);
     load.answered(100).await?;
 
+    let (open, shards) = (load.open(), cluster.metric(1, "actor_shards_owned").await?);
     let (status, said) = ask(&mut cluster, 0, "/admin/api/nodes/shop-1/drain").await?;
     assert_eq!((status, said["draining"].as_bool()), (202, Some(true)));
     let (again, _) = ask(&mut cluster, 2, "/admin/api/nodes/shop-1/drain").await?;
@@ -164,8 +165,11 @@ async fn any_node_drains_any_other_and_calls_it_back() -> Result<()> {
     shows(&mut cluster, 0, |seen| is(seen, "up", &|owned| owned > 0.0)).await?;
     let (status, said) = ask(&mut cluster, 0, "/admin/api/rebalance").await?;
     assert_eq!((status, said["told"].as_u64()), (202, Some(2)));
+    let back = cluster.metric(1, "actor_shards_owned").await?;
     let errors = load.finish().await?;
 
+    println!("drained of {shards} shards with {open} requests open; {back} came back so far");
+    assert!(shards > 0.0 && open > 0, "the test showed nothing");
     assert_eq!(errors, 0, "requests that were not answered at once");
     cluster.stop().await
 }
