@@ -3,10 +3,12 @@
 //! Each client changes stock under keys at whichever node it likes, and repeats a change until it
 //! is answered. What the clients were told is what must be true.
 
+mod certificates;
 mod chaos;
 mod dashboard;
 mod database;
 mod frozen;
+mod kills;
 mod links;
 mod load;
 mod nodes;
@@ -24,9 +26,6 @@ use self::{
     nodes::Cluster,
 };
 use crate::shop::{call, level, succeed};
-
-/// Rounds of killing one node after another.
-const KILLS: usize = 6;
 
 async fn check(cluster: &mut Cluster, load: &Load) -> Result<()> {
     let wanted = load.levels();
@@ -52,46 +51,12 @@ async fn every_node_serves_every_entity_whoever_owns_it() -> Result<()> {
     let errors = load.finish().await?;
     check(&mut cluster, &load).await?;
 
-    assert_eq!(errors, 0, "requests that were not answered at once");
-    cluster.stop().await
-}
-
-// SHD-9, MSG-17, MSG-19: a call in flight is answered once by the next owner, and one that was
-// answered is answered alike by whoever is asked again.
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_nodes_lose_nothing_and_count_nothing_twice() -> Result<()> {
-    let seed = Seed::from_env("--test system cluster")?;
-    let mut cluster = Cluster::start(3).await?;
-    let once = call("stock", "string", "restock", &json!({ "quantity": 5 })).key("once");
-    assert_eq!(succeed(cluster.http(0), &once).await?, 5);
-    let load = Load::start(&cluster, seed);
-    let mut rng = seed.rng(99);
-
-    let (mut cut, mut gaps) = (0, Vec::new());
-    for kill in 0..KILLS {
-        load.answered(rng.u64(50..200)).await?;
-        let open = load.open();
-        cluster.kill(kill % 3).await?;
-        cut += open;
-        gaps.push(cluster.answers_again(kill % 3).await?);
-        cluster.start_again(kill % 3).await?;
-    }
-    load.answered(300).await?;
-    let repeated = load.finish().await?;
-    check(&mut cluster, &load).await?;
-
+    let mut owned = Vec::new();
     for node in 0..3 {
-        assert_eq!(succeed(cluster.http(node), &once).await?, 5, "asked again");
-        assert_eq!(level(cluster.http(node), "string").await?, 5);
+        owned.push(cluster.metric(node, "actor_shards_owned").await?);
     }
-
-    gaps.sort_unstable();
-    println!("{KILLS} kills with {cut} requests open, {repeated} attempts repeated");
-    println!("until every entity answered again: {gaps:.0?}");
-    assert!(
-        cut > 0,
-        "no kill hit work in flight: the test showed nothing"
-    );
+    println!("{} answers of nodes with {owned:?} shards", load.count());
+    assert_eq!(errors, 0, "requests that were not answered at once");
     cluster.stop().await
 }
 
@@ -102,7 +67,9 @@ async fn a_node_that_is_stopped_hands_over_and_nobody_notices() -> Result<()> {
     // Its own listener goes away with it: the load stays with the other two.
     let load = Load::start_at(&cluster, Seed::from_env("--test system cluster")?, &[0, 1]);
     load.answered(200).await?;
+    let shards = cluster.metric(2, "actor_shards_owned").await?;
 
+    let open = load.open();
     cluster.terminate(2).await?;
     load.answered(200).await?;
     cluster.start_again(2).await?;
@@ -110,29 +77,9 @@ async fn a_node_that_is_stopped_hands_over_and_nobody_notices() -> Result<()> {
     let errors = load.finish().await?;
     check(&mut cluster, &load).await?;
 
+    println!("stopped with {shards} shards and {open} requests open");
+    assert!(shards > 0.0 && open > 0, "the test showed nothing");
     assert_eq!(errors, 0, "requests that were not answered at once");
-    cluster.stop().await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_nodes_late_writes_are_refused() -> Result<()> {
-    let mut cluster = Cluster::start(3).await?;
-    // Who asks the frozen one waits for as long as it is frozen: the load stays with the others.
-    let load = Load::start_at(&cluster, Seed::from_env("--test system cluster")?, &[0, 2]);
-    load.answered(200).await?;
-
-    cluster.freeze(1)?;
-    // Longer than its lease: nothing of it is served by anybody until then.
-    load.answered(400).await?;
-    cluster.owns_nothing(1).await?;
-    cluster.thaw(1)?;
-    cluster.ends(1).await?;
-    load.answered(200).await?;
-    cluster.start_again(1).await?;
-    let repeated = load.finish().await?;
-    check(&mut cluster, &load).await?;
-
-    println!("{repeated} attempts repeated");
     cluster.stop().await
 }
 

@@ -78,3 +78,28 @@ async fn a_second_program_of_the_same_name_is_refused() -> Result<()> {
     restock(&mut shop.http, "tea", 1).await?;
     Ok(())
 }
+
+/// Its peers on other machines would dial themselves.
+#[tokio::test]
+async fn a_node_that_only_its_own_machine_can_dial_is_refused_beside_a_database_of_another()
+-> Result<()> {
+    let backend = Backend::postgres("");
+    // Read by the resolver as this machine, and by nobody else as an address: so the database
+    // answers, and for all the node knows it is far away.
+    let far = backend.url.replacen("@127.0.0.1:", "@127.1:", 1);
+    let program = Program::shop(backend.folder.path())?
+        .setting("DATABASE_URL", far)
+        .setting("ACTOR_CLUSTER_SECRET", "known to the tests only")
+        .setting("ACTOR_CLUSTER_LISTEN", "127.0.0.1:0")
+        .setting("ACTOR_LOG", "off");
+
+    let ended = program.run(Deadline::seconds(30)).await?;
+
+    assert_eq!(ended.code, Some(2), "{ended:#?}");
+    let said = ended.err.join("\n");
+    assert!(
+        said.contains("ACTOR_CLUSTER_ADVERTISE is 127.0.0.1:"),
+        "{said}"
+    );
+    Ok(())
+}

@@ -93,6 +93,65 @@ async fn trouble_with_the_database_costs_at_most_the_node_that_has_it() -> Resul
     cluster.stop().await
 }
 
+/// What a node says of a renewal that came to nothing.
+const NOT_RENEWED: &str = "the lease could not be renewed";
+
+const EXPIRES_AT: Sql = Sql::same("SELECT expires_at FROM nodes");
+
+/// Waits for the next renewal of the only node.
+async fn renewed(cluster: &Cluster) -> Result<()> {
+    let before = cluster.records.number(&EXPIRES_AT, vec![]).await?;
+    Deadline::seconds(30)
+        .poll("a renewal", async || {
+            let expires_at = cluster.records.number(&EXPIRES_AT, vec![]).await.ok()?;
+            (expires_at > before).then_some(())
+        })
+        .await
+}
+
+// RST-6: the server is there and a connection looks open, but nothing comes back on it any more.
+// What begins on one that was idle begins again on another; a renewal that was under way is given
+// up and asked for again while the lease still holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_do_not_answer_are_replaced_and_cost_no_life() -> Result<()> {
+    let plan = Plan {
+        nodes: 1,
+        // Long enough to give up on a renewal and have time left for the next one.
+        lease: "8s",
+        ..Plan::proxied()
+    };
+    let mut cluster = Cluster::start_as(plan).await?;
+    let load = Load::start(&cluster, Seed::from_env("--test system database")?);
+    load.answered(100).await?;
+
+    let by = Deadline::seconds(60);
+    let database = &cluster.ways(0).database;
+    database.trap_of(LEASE, b"BEGIN", Then::Vanish);
+    by.limit("a renewal", database.sprung(1)).await?;
+    database.trap_of(LANE, b"BEGIN", Then::Vanish);
+    by.limit("a batch", database.sprung(2)).await?;
+    let open = load.open();
+    renewed(&cluster).await?;
+    database.trap_of(LEASE, COMMIT, Then::Vanish);
+    by.limit("another renewal", database.sprung(3)).await?;
+    renewed(&cluster).await?;
+    load.answered(2 * open).await?;
+    let repeated = load.finish().await?;
+
+    check(&mut cluster, &load).await?;
+    let failed = cluster.said(0, NOT_RENEWED);
+    println!("3 connections without an answer, {failed} renewals given up");
+    println!("{open} callers of a batch without an answer, {repeated} attempts repeated");
+    assert!(failed > 0, "no renewal was given up");
+    assert!(
+        open > 0 && repeated > 0,
+        "nobody waited for the batch: the test showed nothing"
+    );
+    assert_eq!(life(&cluster, 0).await?, 1, "the node's life");
+    assert_eq!(cluster.metric(0, "actor_shards_owned").await?, SHARDS);
+    cluster.stop().await
+}
+
 const NODES: Sql = Sql::same("SELECT COUNT(*) FROM nodes");
 
 // SHD-13, RST-3

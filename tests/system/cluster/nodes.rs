@@ -7,22 +7,19 @@ use std::{
 };
 
 use actor_tests::{
-    Context, Deadline, Failure, Http, Metrics, Program, Result, Running, Stopwatch,
+    Context, Deadline, Failure, Http, Metrics, Program, Result, Running,
     postgres::Postgres,
     proxy::{End, Proxy},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use super::records::Records;
-use crate::shop::{START_SECONDS, call, ready};
+use super::{certificates::Authority, records::Records};
+use crate::shop::{START_SECONDS, ready};
 
 /// How long the cluster may take to agree on who owns what.
 const AGREE_SECONDS: u64 = 40;
-
-/// Entities asked for after a kill: some of each node.
-const ENTITIES: usize = 32;
 
 /// Enough shards for every node to have some of each sort; fewer than the default, because a
 /// cluster that grows moves only 16 a second.
@@ -36,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) lease: &'static str,
     /// Whether the nodes' links and database connections go by way of proxies.
     pub(crate) proxied: bool,
+    /// Whether the nodes' links are TLS, with certificates of one authority.
+    pub(crate) secured: bool,
     pub(crate) program: fn(&Path) -> Result<Program>,
 }
 
@@ -46,6 +45,7 @@ impl Plan {
             nodes: 3,
             lease: "2s",
             proxied: true,
+            secured: false,
             program: Program::shop,
         }
     }
@@ -64,6 +64,11 @@ struct Node {
     ways: Option<Ways>,
     running: Option<Running>,
     http: Option<Http>,
+}
+
+/// Returns one of the lists that a node shows.
+pub(super) fn list<'a>(seen: &'a Value, name: &str) -> &'a [Value] {
+    seen[name].as_array().map_or(&[], Vec::as_slice)
 }
 
 /// Where each node listens, while it does.
@@ -97,6 +102,10 @@ impl Cluster {
             .context("the server starts")?;
         let schema = Postgres::new_schema();
         let folder = tempfile::tempdir()?;
+        let authority = match plan.secured {
+            true => Some(Authority::new(folder.path())?),
+            false => None,
+        };
         let mut nodes = Vec::new();
         for number in 0..plan.nodes {
             let ways = match plan.proxied {
@@ -113,6 +122,10 @@ impl Cluster {
                 .setting("ACTOR_CLUSTER_SECRET", "known to the tests only")
                 .setting("ACTOR_SHARDS", SHARDS.to_string())
                 .setting("ACTOR_LEASE_TTL", plan.lease);
+            let program = match &authority {
+                Some(authority) => authority.secure(program, folder.path(), number)?,
+                None => program,
+            };
             nodes.push(Node {
                 program,
                 ways,
@@ -257,6 +270,7 @@ impl Cluster {
         self.is_at(node, None);
         let status = self.running(node).ended(Deadline::seconds(40)).await?;
         assert_eq!(status.code(), Some(1), "a node without a lease ends with");
+        self.says(node, "the node stops serving").await?;
         self.gone(node).await;
         Ok(())
     }
@@ -333,31 +347,25 @@ impl Cluster {
         )))
     }
 
+    /// Waits until a node's links to and from all others are up.
+    pub(crate) async fn is_linked(&mut self, node: usize) -> Result<()> {
+        let wanted = 2 * (self.len() - 1);
+        let what = format!("all links of node {node}");
+        let by = Deadline::seconds(AGREE_SECONDS);
+        by.poll(&what, async || {
+            let seen = self.seen(node).await.ok()?;
+            let up = list(&seen, "links")
+                .iter()
+                .filter(|link| link["state"] == "up");
+            (up.count() == wanted).then_some(())
+        })
+        .await
+    }
+
     /// Returns what a node shows operators of the cluster.
     pub(crate) async fn seen(&mut self, node: usize) -> Result<Value> {
         let text = self.http(node).text("/admin/api/nodes").await?;
         serde_json::from_str(&text).context("the answer is JSON")
-    }
-
-    /// Asks a survivor for many entities until all have answered; returns how long that took.
-    pub(crate) async fn answers_again(&mut self, dead: usize) -> Result<Duration> {
-        let began = Stopwatch::start();
-        let other = (dead + 1) % self.len();
-        let by = Deadline::seconds(AGREE_SECONDS);
-        for entity in 0..ENTITIES {
-            let request = call("stock", &format!("sku-{entity}"), "level", &json!({}));
-            loop {
-                let answer = self.http(other).send(&request, by).await;
-                match answer {
-                    Ok(answer) if answer.status == 200 => break,
-                    other if by.is_past() => {
-                        return Err(Failure::new(format!("sku-{entity}: {other:?}")));
-                    }
-                    _ => {}
-                }
-            }
-        }
-        Ok(began.elapsed())
     }
 
     /// Ends all nodes in order, and looks at what they did to the map.

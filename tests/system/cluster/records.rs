@@ -3,11 +3,19 @@
 //! A trigger of the test's own writes down every change of the shard map, so that the order of
 //! owners is read, not sampled.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use actor_core::store::{Row, Sql, Store, StoreConfig, StoreError, TaskExecutor, Value};
+use actor_core::{
+    id::ShardId,
+    store::{Row, Sql, Store, StoreConfig, StoreError, TaskExecutor, Value},
+};
 use actor_tests::Result;
 use tokio::sync::OnceCell;
+
+use super::nodes::SHARDS;
 
 /// Writes down each change of an owner or an epoch.
 const WATCH: [Sql; 3] = [
@@ -30,6 +38,8 @@ const WATCH: [Sql; 3] = [
 
 const CHANGES: Sql =
     Sql::same("SELECT shard, owner, incarnation, epoch FROM test_changes ORDER BY seq");
+
+const OWNED: Sql = Sql::same("SELECT shard FROM shards WHERE owner = $1");
 
 /// The database of one cluster.
 pub(crate) struct Records {
@@ -80,6 +90,19 @@ impl Records {
     pub(crate) async fn number(&self, sql: &'static Sql, values: Vec<Value>) -> Result<i64> {
         let rows = self.rows(sql, values).await?;
         Ok(rows.first().map_or(Ok(0), |row| row.int(0))?)
+    }
+
+    /// Returns names of stocks, at most `count`, whose shards a node owns.
+    pub(crate) async fn stocks_of(&self, node: usize, count: usize) -> Result<Vec<String>> {
+        let node = format!("shop-{node}");
+        let rows = self.rows(&OWNED, vec![node.as_str().into()]).await?;
+        let owned: BTreeSet<_> = rows
+            .iter()
+            .map(|row| row.shard(0))
+            .collect::<Result<_, _>>()?;
+        let all = (0..1_000).map(|number| format!("stock-{number}"));
+        let of_node = all.filter(|sku| owned.contains(&ShardId::of("stock", sku, SHARDS as u32)));
+        Ok(of_node.take(count).collect())
     }
 
     /// Changes something in one transaction; returns how many rows the last statement changed.
