@@ -26,6 +26,7 @@ mod sessions;
 
 mod cuts;
 mod plans;
+mod poison;
 mod races;
 mod servers;
 mod tables;
