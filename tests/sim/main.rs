@@ -4,6 +4,7 @@ mod kinds;
 mod sagas;
 
 mod basics;
+mod brittle;
 mod chaos;
 mod cluster;
 mod crashes;

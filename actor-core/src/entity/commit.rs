@@ -16,6 +16,7 @@ use super::{
     verdict::{Pending, run_again},
 };
 use crate::{
+    caught::caught_now,
     codec::Codec,
     error::Refusal,
     mailbox::Effect,
@@ -29,9 +30,17 @@ use crate::{
     },
 };
 
+/// A message in whose handling user code panicked, and what it said. Rare, so it is boxed.
+pub(super) type Crash<K> = Box<(Delivery<K>, String)>;
+
 impl<K: Handlers> Activation<K> {
     /// A handler returned: decides what is stored and hands it to the lane, or answers at once.
-    pub(super) fn finish(&mut self, mut delivery: Delivery<K>, outcome: K::Outcome) {
+    /// Gives the message back with a text if what writes its state or outcome down panicked.
+    pub(super) fn finish(
+        &mut self,
+        mut delivery: Delivery<K>,
+        outcome: K::Outcome,
+    ) -> Option<Crash<K>> {
         let ok = K::is_ok(&outcome);
         let effects = if ok {
             self.ctx.take_effects()
@@ -43,7 +52,8 @@ impl<K: Handlers> Activation<K> {
             Err(refusal) => return self.undo(delivery, refusal),
         };
         let Some(durable) = &K::DURABLE else {
-            return self.finish_volatile(delivery, outcome, encoded);
+            self.finish_volatile(delivery, outcome, encoded);
+            return None;
         };
         let mut writes = Vec::new();
         if K::METHODS[delivery.method].writes {
@@ -66,6 +76,7 @@ impl<K: Handlers> Activation<K> {
             }
         }
         self.submit(delivery, outcome, encoded, writes, effects);
+        None
     }
 
     /// Accepts `bytes` as the entity's state and returns the write that stores it.
@@ -207,8 +218,11 @@ impl<K: Handlers> Activation<K> {
         self.slot.settle(delivery, Settled::Done(outcome, encoded));
     }
 
-    /// Ends a message that ran but must leave no trace.
-    fn undo(&mut self, delivery: Delivery<K>, refusal: Refusal) {
+    /// Ends a message that ran but must leave no trace; gives it back if that is for a panic.
+    fn undo(&mut self, delivery: Delivery<K>, refusal: Refusal) -> Option<Crash<K>> {
+        if let Refusal::Crashed(panic) = refusal {
+            return Some(Box::new((delivery, panic.into())));
+        }
         if K::DURABLE.is_some() && K::METHODS[delivery.method].writes {
             self.restore();
         }
@@ -217,13 +231,14 @@ impl<K: Handlers> Activation<K> {
             Some(_) => self.bury(&delivery, &refusal.to_string()),
             None => self.refuse(delivery, refusal),
         }
+        None
     }
 
     /// Puts the state back to what it was after the last accepted message, committed or in flight.
     fn restore(&mut self) {
         let durable = K::DURABLE.as_ref().expect("only durable entities restore");
         self.entity = if self.version == 0 {
-            Some(K::create())
+            caught_now(K::create).ok()
         } else {
             (durable.load)(&self.accepted).ok()
         };

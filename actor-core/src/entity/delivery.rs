@@ -203,8 +203,12 @@ pub(crate) fn too_large(encoded: &Encoded) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The refusal for a value that has no form in the codec asked for.
+/// The refusal for a value that has no form in the codec asked for, or panicked on its way into it.
 #[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
 pub(crate) fn unwritable(error: CodecError) -> Refusal {
-    Refusal::Decode(format!("the outcome cannot be written: {error}").into())
+    let why = format!("the outcome cannot be written: {error}").into();
+    if error.is_panic() {
+        return Refusal::Crashed(why);
+    }
+    Refusal::Decode(why)
 }
