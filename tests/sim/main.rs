@@ -12,6 +12,7 @@ mod determinism;
 mod fences;
 mod handoff;
 mod messages;
+mod moved;
 mod network;
 mod once;
 mod operations;

@@ -166,10 +166,8 @@ impl<K: Handlers> Activation<K> {
         }
         let args = delivery.args.take().expect("just armed");
         self.began = now;
-        let row = delivery.row().map(|row| row.message);
-        let message = row.or(delivery.identity().map(|identity| identity.id));
         self.ctx
-            .turn(message, delivery.request(), delivery.parent());
+            .turn(delivery.message(), delivery.request(), delivery.parent());
         let entity = self.entity.as_mut().expect("the slot loads before it runs");
         let handled = caught(entity.handle(args, &mut self.ctx)).await;
         // A plain `fn` takes no time that matters to deadlines and leases; what awaits does.
