@@ -10,6 +10,7 @@ mod reading;
 mod residency;
 mod start;
 mod sweep;
+mod taking;
 
 use std::{
     any::{Any, TypeId},
@@ -186,6 +187,7 @@ pub struct Hosting {
     suspects: Box<[AtomicI64]>,
     looks: Looks,
     declined: handoff::Declined,
+    taken_up: taking::TakenUp,
     tasks: Mutex<tokio::task::JoinSet<()>>,
     router: Option<Arc<dyn Router>>,
     probe: Option<Arc<dyn Probe>>,

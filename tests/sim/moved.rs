@@ -101,3 +101,48 @@ async fn what_an_unkeyed_call_asks_others_counts_once_though_its_shard_moves(sim
     let counter = sim.entity::<Counter>("b");
     assert_eq!(counter.count().timeout(MINUTE).await, Ok(10));
 }
+
+/// Rows that wait in one shard, for a kind that nobody hosts.
+const BACKLOG: u64 = 60_000;
+
+#[sim::test(nodes = 2, host(Counter), seeds = 2)]
+async fn what_waits_in_a_shard_that_was_won_is_found_behind_any_backlog(sim: Sim) {
+    sim.advance(5 * SECOND).await;
+    let of = |node: usize| {
+        let mut ids = 0..64_u64;
+        ids.find(|id| sim.owner::<Counter>(id) == Some(node))
+            .expect("it owns one")
+    };
+    let (kept, lost) = (of(0), of(1));
+    let shard = shard_of(&sim, "counter", kept.to_string()).await;
+    let template = sim.entity::<Counter>(kept).add(1).after(60 * MINUTE).await;
+    template.expect("stored");
+    let backlog = change(
+        &sim,
+        format!(
+            "INSERT INTO mailbox (shard, kind, entity, id, method, codec, args, context, created_at)
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {BACKLOG})
+             SELECT {}, 'nobody', 'x', CAST(printf('%016d', i) AS BLOB), method, codec, args,
+               context, created_at FROM n, mailbox",
+            shard.0
+        ),
+    );
+    assert_eq!(backlog.await, BACKLOG);
+    let counter = sim.entity::<Counter>(lost);
+    counter.add_slowly(1, 2000).cast().await.expect("stored");
+    counter.add(10).cast().await.expect("stored");
+    sim.advance(SECOND).await;
+
+    sim.crash(1);
+    while sim.owner::<Counter>(lost) != Some(0) {
+        sim.advance(SECOND / 10).await;
+    }
+    sim.advance(4 * SECOND).await;
+
+    let left = change(
+        &sim,
+        "UPDATE mailbox SET attempts = attempts WHERE kind = 'counter' AND due_at IS NULL".into(),
+    );
+    assert_eq!(left.await, 0, "messages of the shard that was won wait");
+    assert_eq!(counter.count().timeout(MINUTE).await, Ok(11));
+}

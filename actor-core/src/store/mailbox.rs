@@ -8,7 +8,7 @@ mod reading;
 use std::{sync::Arc, time::Duration};
 
 pub use self::reading::{
-    Backlog, Message, Stored, Unreadable, backlog, last_seq, numbered, of_entity, overdue,
+    Backlog, Message, Overdue, Stored, Unreadable, backlog, last_seq, numbered, of_entity, overdue,
     ready, timers,
 };
 
