@@ -35,8 +35,9 @@ impl<K: Handlers> Activation<K> {
         }
         self.hosting.lanes().forget(self.lane_activation);
         self.hosting.lanes().settled(self.slot.shard).await;
-        let Ok(epoch) = self.hosting.epoch(self.slot.shard) else {
-            return drop(self.slot.close());
+        let epoch = match self.hosting.epoch(self.slot.shard) {
+            Ok(epoch) => epoch,
+            Err(refusal) => return self.send_away(&refusal),
         };
         // Rows that somebody else stored are no news about the state: nobody but this writes it.
         let known = self.entity.is_some() && self.epoch == epoch && !self.slot.lock().books.stale;
@@ -162,9 +163,14 @@ impl<K: Handlers> Activation<K> {
             "the state of {} has version {stored}, this program knows {known}",
             self.slot.key
         );
+        self.send_away(&Refusal::Unavailable(why.into()));
+    }
+
+    /// Ends the activation before anything ran in it. Rows stay where they are; whoever made a call
+    /// sends it on.
+    fn send_away(&self, why: &Refusal) {
         for delivery in self.slot.close() {
-            // Rows stay where they are. Whoever made a call sends it on.
-            self.refuse(delivery, Refusal::Unavailable(why.as_str().into()));
+            self.refuse(delivery, why.clone());
         }
     }
 
