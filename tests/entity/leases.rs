@@ -32,3 +32,26 @@ async fn a_call_whose_shard_goes_before_its_entity_is_read_did_not_begin() {
         "{answer:?}"
     );
 }
+
+// A reply leaves only while the lease holds
+#[tokio::test]
+async fn a_volatile_entity_answers_only_while_its_node_has_its_lease() {
+    let gate = Gate::default();
+    let (hosting, client) = node(&gate).await;
+    let counter = client.entity::<Counter>("a");
+    let waiting = counter.wait().timeout(SOON).into_future();
+
+    let ended = async {
+        gate.entered().await;
+        hosting.shards().revoke_all();
+        gate.open(1);
+    };
+    let (waited, ()) = tokio::join!(waiting, ended);
+    let added = counter.add(1).timeout(SOON).await;
+
+    assert!(
+        matches!(waited, Err(CallError::UnknownOutcome(_))),
+        "{waited:?}"
+    );
+    assert!(matches!(added, Err(CallError::Unavailable(_))), "{added:?}");
+}

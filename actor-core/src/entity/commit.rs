@@ -10,13 +10,14 @@ use super::{
     Encoded, Handlers, STATE_BYTES_MAX,
     delivery::{Delivery, too_large, unwritable},
     directory::Directory,
-    host::Activation,
+    host::{Activation, LEASE_OVER},
     slot::Settled,
     snapshot,
     verdict::{Pending, run_again},
 };
 use crate::{
     caught::caught_now,
+    clock::Instant,
     codec::Codec,
     error::Refusal,
     mailbox::Effect,
@@ -40,6 +41,7 @@ impl<K: Handlers> Activation<K> {
         &mut self,
         mut delivery: Delivery<K>,
         outcome: K::Outcome,
+        ended: Instant,
     ) -> Option<Crash<K>> {
         let ok = K::is_ok(&outcome);
         let effects = if ok {
@@ -52,7 +54,7 @@ impl<K: Handlers> Activation<K> {
             Err(refusal) => return self.undo(delivery, refusal),
         };
         let Some(durable) = &K::DURABLE else {
-            self.finish_volatile(delivery, outcome, encoded);
+            self.finish_volatile(delivery, outcome, encoded, ended);
             return None;
         };
         let mut writes = Vec::new();
@@ -190,7 +192,7 @@ impl<K: Handlers> Activation<K> {
                 return run_again(&slot, delivery, "an earlier commit failed");
             }
             if !hosting.shards().lease_holds(hosting.now()) {
-                let why = Refusal::Unavailable("the node's lease ran out".into());
+                let why = Refusal::Unavailable(LEASE_OVER.into());
                 return slot.settle(delivery, Settled::Refused(why));
             }
             count(&directory, &delivery, &outcome);
@@ -202,14 +204,21 @@ impl<K: Handlers> Activation<K> {
         }
     }
 
+    /// Answers for a volatile entity. Invariant: a reply leaves only while the lease holds, by the
+    /// time at which the handler `ended`.
     fn finish_volatile(
         &mut self,
         delivery: Delivery<K>,
         outcome: K::Outcome,
         encoded: Option<Encoded>,
+        ended: Instant,
     ) {
         if delivery.row().is_some() {
             return self.submit(delivery, outcome, encoded, Vec::new(), Vec::new());
+        }
+        if !self.hosting.shards().lease_holds(ended) {
+            // It ran, and what it did may be done again by the next owner's entity.
+            return self.refuse(delivery, Refusal::UnknownOutcome(LEASE_OVER.into()));
         }
         count(&self.directory, &delivery, &outcome);
         if delivery.number.is_multiple_of(SAMPLE) {

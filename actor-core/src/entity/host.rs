@@ -35,6 +35,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// Messages handled before the actor looks at its other ports and lets others run.
 const BATCH: usize = 64;
 
+/// Why a node that may not answer any more does not.
+pub(super) const LEASE_OVER: &str = "the node's lease ran out";
+
 /// Tells a host to look at its slot.
 #[derive(Debug)]
 pub(crate) struct Poke;
@@ -159,6 +162,10 @@ impl<K: Handlers> Activation<K> {
             if !Box::pin(self.may_run_row(&mut delivery)).await {
                 return self.hosting.now();
             }
+        } else if K::DURABLE.is_none() && !self.hosting.shards().lease_holds(now) {
+            // Nothing fences a volatile entity but the lease: another node may have it already.
+            self.refuse(delivery, Refusal::Unavailable(LEASE_OVER.into()));
+            return now;
         }
         if !delivery.rearm() {
             self.refuse(delivery, Refusal::Decode("the arguments are gone".into()));
@@ -176,7 +183,7 @@ impl<K: Handlers> Activation<K> {
             false => self.hosting.now(),
         };
         let crash = match handled {
-            Ok(outcome) => self.finish(delivery, outcome),
+            Ok(outcome) => self.finish(delivery, outcome, ended),
             Err(panic) => Some(Box::new((delivery, panic))),
         };
         if let Some(crash) = crash {
