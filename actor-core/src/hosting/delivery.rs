@@ -120,8 +120,8 @@ impl Hosting {
     pub async fn commit_here(self: &Arc<Self>, effect: Effect) -> Result<Position, Refusal> {
         let (kind, id) = effect.target();
         let shard = self.shard_of(kind, id);
-        let topic = match &effect {
-            Effect::Announce(announcement) => Some(announcement.topic.clone()),
+        let numbering = match &effect {
+            Effect::Announce(announcement) => Some(self.topics.numbering(&announcement.topic)),
             Effect::Send(_) => None,
         };
         let mut writes = Vec::new();
@@ -134,7 +134,7 @@ impl Hosting {
                 let event = numbers.iter().find(|(write, _)| Some(*write) == event);
                 let offset = event.map_or(0, |(_, offset)| offset.cast_unsigned());
                 self.sent(sends, &numbers, 0);
-                let epoch = topic.map_or(0, |topic| self.topics.epoch(&topic));
+                let epoch = numbering.map_or(0, |numbering| numbering.epoch());
                 Ok(Position { epoch, offset })
             }
             Verdict::Failed(error) => Err(error.refusal()),
