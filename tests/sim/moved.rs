@@ -146,3 +146,24 @@ async fn what_waits_in_a_shard_that_was_won_is_found_behind_any_backlog(sim: Sim
     assert_eq!(left.await, 0, "messages of the shard that was won wait");
     assert_eq!(counter.count().timeout(MINUTE).await, Ok(11));
 }
+
+/// The poll would find it, too, but only after seconds.
+#[sim::test(nodes = 2, host(Counter), seeds = 4)]
+async fn a_message_to_an_entity_of_another_node_is_handled_at_once(sim: Sim) {
+    sim.advance(5 * SECOND).await;
+    let of = |node: usize| {
+        let mut ids = 0..64_u64;
+        ids.find(|id| sim.owner::<Counter>(id) == Some(node))
+            .expect("it owns one")
+    };
+    let (from, to) = (sim.entity::<Counter>(of(0)), of(1).to_string());
+
+    for round in 1..=6 {
+        let added = from.add_both(1, to.clone()).await;
+        sim.advance(SECOND / 2).await;
+
+        assert_eq!(added, Ok(round));
+        let left = change(&sim, "UPDATE mailbox SET attempts = attempts".into());
+        assert_eq!(left.await, 0, "round {round}");
+    }
+}
