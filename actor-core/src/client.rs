@@ -220,8 +220,10 @@ impl Client {
         }
         let deadline = hosting.deadline(invocation.timeout);
         let shard = hosting.shard_of(&invocation.kind, invocation.id.as_str());
+        let again = self.id_of_repeats(&invocation, hosted.role());
         // A durable entity remembers a call with an identity.
-        let remembered = invocation.call.is_some() && hosted.role() != Role::Entity;
+        let known = invocation.call.is_some() || self.derives();
+        let remembered = known && hosted.role() != Role::Entity;
         let method = hosted.methods().iter();
         let mut method = method.filter(|method| *method.name == *invocation.method);
         let idempotent = method.next().is_some_and(|method| method.idempotent);
@@ -231,16 +233,40 @@ impl Client {
             invocation.timeout = deadline.saturating_duration_since(hosting.now());
             let router = hosting.route(&invocation.kind, invocation.id.as_str());
             if let Some(router) = router.cloned() {
+                invocation.call = invocation.call.or(again);
                 return router
                     .invoke(self.routed(invocation, hosted.role(), idempotent)?)
                     .await;
             }
-            match hosted.clone().invoke(self.clone(), invocation).await {
-                // Nothing was done here, and the shard went to another node.
+            let (hosted, client) = (hosted.clone(), self.clone());
+            let answer = match again {
+                Some(message) => hosted.invoke_as(client, invocation, message),
+                None => hosted.invoke(client, invocation),
+            };
+            match answer.await {
+                // Nothing was stored here, and the shard went to another node.
                 Err(Refusal::Unavailable(_)) if hosting.moved(shard) => {}
                 Err(Refusal::UnknownOutcome(_)) if repeatable && hosting.moved(shard) => {}
                 answer => return answer,
             }
+        }
+    }
+
+    /// Says whether calls made through this client carry derived ids.
+    pub(crate) fn derives(&self) -> bool {
+        self.origin.as_ref().is_some_and(|origin| origin.derives)
+    }
+
+    /// Returns the id under which a call without one is made at other nodes. It is made once: what a
+    /// first try asked others, before it turned out to be in vain, must be the same to them as what
+    /// its repeats ask.
+    fn id_of_repeats(&self, invocation: &Invocation, role: Role) -> Option<CallId> {
+        if invocation.call.is_some() {
+            return None;
+        }
+        match &self.origin {
+            Some(origin) if origin.derives => Some(origin.next_id()),
+            _ => (role != Role::Entity).then(|| self.hosting.call_ids().next()),
         }
     }
 

@@ -10,6 +10,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::caught::caught_now;
+
 /// The largest row of our own that is decoded, in bytes.
 pub const ROW_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -34,18 +36,29 @@ pub enum Codec {
 
 /// A value that could not be written or read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CodecError(Box<str>);
+pub struct CodecError {
+    why: Box<str>,
+    panicked: bool,
+}
 
 impl CodecError {
     /// Wraps a reason.
     pub fn new(why: impl fmt::Display) -> Self {
-        Self(why.to_string().into())
+        Self {
+            why: why.to_string().into(),
+            panicked: false,
+        }
+    }
+
+    /// Says whether the value's own code panicked: a bug, and not a value without a form.
+    pub fn is_panic(&self) -> bool {
+        self.panicked
     }
 }
 
 impl fmt::Display for CodecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.why)
     }
 }
 
@@ -55,8 +68,20 @@ impl Codec {
     /// Writes `value`.
     ///
     /// # Errors
-    /// When the value's `Serialize` fails or has no form in this codec.
+    /// When the value's `Serialize` fails, panics or has no form in this codec.
     pub fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Vec<u8>, CodecError> {
+        guarded(|| self.write(value))
+    }
+
+    /// Reads a value; bytes left over are an error.
+    ///
+    /// # Errors
+    /// When the bytes are not a `T` in this codec, or its `Deserialize` panics.
+    pub fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, CodecError> {
+        guarded(|| self.read(bytes))
+    }
+
+    fn write<T: Serialize + ?Sized>(self, value: &T) -> Result<Vec<u8>, CodecError> {
         match self {
             Self::Json => serde_json::to_vec(value).map_err(CodecError::new),
             Self::Msgpack => {
@@ -70,11 +95,7 @@ impl Codec {
         }
     }
 
-    /// Reads a value; bytes left over are an error.
-    ///
-    /// # Errors
-    /// When the bytes are not a `T` in this codec.
-    pub fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, CodecError> {
+    fn read<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, CodecError> {
         match self {
             Self::Json => serde_json::from_slice(bytes).map_err(CodecError::new),
             Self::Msgpack => {
@@ -88,6 +109,17 @@ impl Codec {
             }
         }
     }
+}
+
+/// Runs what users wrote to write or read a value. It is called from tasks that are not theirs, such
+/// as a lane's, which must not end with it.
+fn guarded<T>(run: impl FnOnce() -> Result<T, CodecError>) -> Result<T, CodecError> {
+    caught_now(run).unwrap_or_else(|panic| {
+        Err(CodecError {
+            why: format!("it panicked: {panic}").into(),
+            panicked: true,
+        })
+    })
 }
 
 /// Writes a row of our own: a version byte, then bincode.
@@ -157,6 +189,33 @@ mod tests {
             bytes.extend_from_slice(b" 1");
 
             assert!(codec.decode::<u8>(&bytes).is_err(), "{codec:?}");
+        }
+    }
+
+    #[derive(Debug)]
+    struct Brittle;
+
+    impl Serialize for Brittle {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            panic!("not written")
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Brittle {
+        fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+            panic!("not read")
+        }
+    }
+
+    #[test]
+    fn a_value_that_panics_is_an_error_that_says_so() {
+        for codec in [Codec::Json, Codec::Msgpack] {
+            let written = codec.encode(&Brittle).expect_err("it panics");
+            let read = codec.decode::<Brittle>(b"0").expect_err("it panics");
+
+            assert_eq!(written.to_string(), "it panicked: not written");
+            assert_eq!(read.to_string(), "it panicked: not read");
+            assert!(written.is_panic() && read.is_panic());
         }
     }
 

@@ -11,6 +11,7 @@ mod reading;
 mod residency;
 mod start;
 mod sweep;
+mod taking;
 
 use std::{
     any::{Any, TypeId},
@@ -37,7 +38,7 @@ use crate::{
     clock::{Clock, Instant, Rng},
     entity::{Encoded, EventHandler, Handlers, Method, Takeover},
     error::Refusal,
-    id::{CallIds, EntityId, Epoch, ShardId},
+    id::{CallId, CallIds, EntityId, Epoch, ShardId},
     mailbox::MailboxRow,
     meter::Meter,
     router::{IdSource, Probe, Router},
@@ -108,6 +109,18 @@ pub trait Hosted: Send + Sync {
     fn events(&self) -> &'static [EventHandler];
     /// Makes a call by name.
     fn invoke(self: Arc<Self>, client: Client, invocation: Invocation) -> Answer;
+    /// As [`Hosted::invoke`], for a call that is made again at another node if it was in vain here,
+    /// then as the call `message`: whatever its handler asks others meanwhile is asked under ids
+    /// that derive from it, so that it counts once.
+    fn invoke_as(
+        self: Arc<Self>,
+        client: Client,
+        invocation: Invocation,
+        message: CallId,
+    ) -> Answer {
+        let _ = message;
+        self.invoke(client, invocation)
+    }
     /// Hands over a stored message that is due; `since` as in [`Hosting::accept_row`].
     ///
     /// # Errors
@@ -182,6 +195,7 @@ pub struct Hosting {
     suspects: Box<[AtomicI64]>,
     looks: Looks,
     declined: handoff::Declined,
+    taken_up: taking::TakenUp,
     tasks: Mutex<tokio::task::JoinSet<()>>,
     router: Option<Arc<dyn Router>>,
     probe: Option<Arc<dyn Probe>>,

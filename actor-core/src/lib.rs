@@ -16,6 +16,7 @@ pub mod context;
 pub mod mailbox;
 pub mod topic;
 
+mod caught;
 pub mod hosting;
 pub mod meter;
 pub mod router;

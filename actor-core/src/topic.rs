@@ -64,6 +64,37 @@ pub struct Subscribed {
     pub subscription: Subscription,
 }
 
+/// Of the topics for which somebody waits to learn it: how many do, and under which numbering they
+/// were last announced; 0 if they were not meanwhile. No others: there is no bound on topics.
+type Numberings = BTreeMap<Arc<str>, (usize, u64)>;
+
+/// Waits to learn the numbering of a topic.
+#[derive(Debug)]
+pub(crate) struct Numbering {
+    topics: Arc<Topics>,
+    topic: Arc<str>,
+}
+
+impl Numbering {
+    /// Returns the numbering under which the topic was last announced; 0 if it was not meanwhile.
+    pub(crate) fn epoch(&self) -> u64 {
+        let numberings = self.topics.lock_numberings();
+        numberings.get(&self.topic).map_or(0, |(_, epoch)| *epoch)
+    }
+}
+
+impl Drop for Numbering {
+    fn drop(&mut self) {
+        let mut numberings = self.topics.lock_numberings();
+        if let Some((waiting, _)) = numberings.get_mut(&self.topic) {
+            *waiting -= 1;
+            if *waiting == 0 {
+                numberings.remove(&self.topic);
+            }
+        }
+    }
+}
+
 /// The listeners of each topic, by their number.
 type Listeners = BTreeMap<Arc<str>, BTreeMap<u64, mpsc::Sender<Arc<TopicEvent>>>>;
 
@@ -71,8 +102,7 @@ type Listeners = BTreeMap<Arc<str>, BTreeMap<u64, mpsc::Sender<Arc<TopicEvent>>>
 #[derive(Debug, Default)]
 pub struct Topics {
     listeners: Mutex<Listeners>,
-    /// The numbering of each topic announced on this node.
-    epochs: Mutex<BTreeMap<Arc<str>, u64>>,
+    numberings: Mutex<Numberings>,
     next_id: AtomicU64,
     count: AtomicUsize,
 }
@@ -101,8 +131,9 @@ impl Topics {
 
     /// Tells every listener of the event's topic. Never waits: a full queue cuts its listener off.
     pub fn announce(&self, event: &Arc<TopicEvent>) {
-        self.lock_epochs()
-            .insert(event.topic.clone(), event.position.epoch);
+        if let Some((_, epoch)) = self.lock_numberings().get_mut(&event.topic) {
+            *epoch = event.position.epoch;
+        }
         let mut listeners = self.lock();
         let Some(of_topic) = listeners.get_mut(&event.topic) else {
             return;
@@ -118,13 +149,21 @@ impl Topics {
             .increment(of_topic.len() as u64);
     }
 
-    /// Returns the numbering under which `topic` was last announced here; 0 if it was not.
-    pub fn epoch(&self, topic: &str) -> u64 {
-        self.lock_epochs().get(topic).copied().unwrap_or(0)
+    /// Remembers, from now on, under which numbering `topic` is announced here.
+    pub(crate) fn numbering(self: &Arc<Self>, topic: &Arc<str>) -> Numbering {
+        let mut numberings = self.lock_numberings();
+        numberings.entry(topic.clone()).or_default().0 += 1;
+        drop(numberings);
+        Numbering {
+            topics: self.clone(),
+            topic: topic.clone(),
+        }
     }
 
-    fn lock_epochs(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, u64>> {
-        self.epochs.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_numberings(&self) -> MutexGuard<'_, Numberings> {
+        self.numberings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns each topic that has listeners, with their number.
@@ -184,5 +223,39 @@ impl Drop for Subscription {
             }
         }
         self.topics.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(topic: String) -> Arc<TopicEvent> {
+        Arc::new(TopicEvent {
+            topic: topic.into(),
+            position: Position {
+                epoch: 7,
+                offset: 1,
+            },
+            name: "said".into(),
+            data: Arc::default(),
+        })
+    }
+
+    #[test]
+    fn topics_that_nobody_asks_for_leave_nothing_behind() {
+        let topics = Arc::new(Topics::default());
+        let name = Arc::<str>::from("t7");
+        let (asked, twice) = (topics.numbering(&name), topics.numbering(&name));
+
+        for number in 0..100 {
+            topics.announce(&event(format!("t{number}")));
+        }
+
+        assert_eq!(topics.lock_numberings().len(), 1);
+        drop(asked);
+        assert_eq!(twice.epoch(), 7);
+        drop(twice);
+        assert!(topics.lock_numberings().is_empty());
     }
 }

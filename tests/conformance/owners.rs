@@ -5,7 +5,7 @@ use std::time::Duration;
 use actor_core::{
     id::{Epoch, Incarnation, NodeId, ShardId},
     store::{
-        Sql, StoreError,
+        Sql, StoreError, declined,
         nodes::{self, NodeState, Renewal},
         ownership::{self, Taken},
     },
@@ -329,6 +329,49 @@ async fn a_shard_whose_owners_lease_ran_out_is_not_quiet() -> Result<()> {
         assert_eq!(ran_out, Some(Duration::ZERO));
         assert!(!late.is_empty() && late.iter().all(|it| it.outlasted));
         assert_eq!(replaced, Some(TTL), "the former life of b had a lease");
+        Ok(())
+    })
+    .await
+}
+
+const DOUBT: Sql = Sql::same("INSERT INTO distrust (witness, until) VALUES ($1, 0)");
+
+const COUNT_NAMED: Sql = Sql::same(
+    "SELECT (SELECT COUNT(*) FROM declined WHERE node = $1)
+       + (SELECT COUNT(*) FROM distrust WHERE witness = $1)",
+);
+
+/// What was said of names that never come back goes with their rows.
+#[tokio::test]
+async fn what_was_noted_of_nodes_that_are_long_gone_is_forgotten_with_them() -> Result<()> {
+    for_each_backend(async |backend| {
+        let bed = Bed::new(backend).await?;
+        for node in ["gone", "recent"] {
+            let life = register(&bed, node).await?;
+            let noted = bed.sql(move |c| {
+                Box::pin(async move {
+                    let node = NodeId::new(node);
+                    declined::decline(c, &[ShardId(1), ShardId(2)], &node, life).await?;
+                    c.execute(&DOUBT, vec![(&node).into()]).await?;
+                    nodes::leave(c, &node, life).await
+                })
+            });
+            assert!(noted.await?);
+        }
+        let named = async |node: &'static str| {
+            let counted = bed.sql(move |c| {
+                Box::pin(async move { c.query_one(&COUNT_NAMED, vec![node.into()]).await })
+            });
+            counted.await?.expect("a row").int(0)
+        };
+        let before = (named("gone").await?, named("recent").await?);
+        let old = bed.sql(|c| Box::pin(c.execute(&A_DAY_AGO, vec!["gone".into()])));
+        assert_eq!(old.await?, 1);
+
+        register(&bed, "other").await?;
+
+        assert_eq!(before, (3, 3));
+        assert_eq!((named("gone").await?, named("recent").await?), (0, 3));
         Ok(())
     })
     .await

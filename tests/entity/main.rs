@@ -8,6 +8,7 @@ mod columns;
 mod durable;
 mod keys;
 mod kinds;
+mod leases;
 mod memory;
 mod poison;
 mod refused;

@@ -69,10 +69,32 @@ impl Clerk {
     pub fn kept(&self) -> Vec<u8> {
         self.kept.clone()
     }
+
+    /// Keeps a number and returns it as it is.
+    pub async fn echo(&mut self, number: u8) -> Touchy {
+        self.kept.push(number);
+        Touchy(number)
+    }
+}
+
+/// Cannot even begin.
+#[derive(Debug, Entity)]
+struct Stillborn;
+
+impl Default for Stillborn {
+    fn default() -> Self {
+        panic!("not today")
+    }
+}
+
+#[handlers]
+impl Stillborn {
+    /// Is never reached.
+    pub fn cry(&mut self) {}
 }
 
 async fn node() -> (Arc<Hosting>, Client) {
-    let hosting = host::<Clerk>(MEMORY).await;
+    let hosting = host::<(Clerk, Stillborn)>(MEMORY).await;
     let client = client(&hosting);
     (hosting, client)
 }
@@ -148,6 +170,39 @@ async fn a_decoder_that_panics_costs_its_message_only() {
     let kept = async || (clerk.kept().await == Ok(vec![4])).then_some(());
     let rang = Deadline::seconds(20).poll("the timer", kept).await;
     rang.expect("timers still fire");
+}
+
+// The outcome of a call is read again for whoever asked under the same key meanwhile: in the task
+// that commits for everybody.
+#[tokio::test]
+async fn an_outcome_whose_decoder_panics_costs_its_caller_only() {
+    let (_hosting, client) = node().await;
+    let clerk = client.entity::<Clerk>("a");
+    let echo = || clerk.echo(13).key("k").timeout(SOON).into_future();
+
+    let (first, second) = tokio::join!(echo(), echo());
+    let kept = clerk.kept().timeout(SOON).await;
+
+    assert_eq!(first.map(|touchy| touchy.0), Ok(13));
+    assert!(matches!(second, Err(CallError::Crashed(_))), "{second:?}");
+    assert_eq!(kept, Ok(vec![13]));
+}
+
+#[tokio::test]
+async fn an_entity_that_cannot_begin_says_so_and_its_stored_messages_are_counted() {
+    const ATTEMPTS: &str = "SELECT COALESCE(MAX(attempts), 0) FROM mailbox";
+    let (hosting, client) = node().await;
+    let stillborn = client.entity::<Stillborn>("a");
+
+    let called = stillborn.cry().timeout(SOON).await;
+    stillborn.cry().durable().cast().await.expect("stored");
+    finds(&hosting, ATTEMPTS, 1).await;
+
+    let why = called.expect_err("it cannot answer");
+    assert!(
+        matches!(&why, CallError::Crashed(why) if why.contains("not today")),
+        "{why:?}"
+    );
 }
 
 #[tokio::test]

@@ -89,3 +89,26 @@ async fn what_is_held_for_a_reason_is_not_stuck() {
     assert_eq!((not_hosted, stuck), (0, 2));
     hosting.stop().await;
 }
+
+/// However many wait for a reason, one that waits for none is found.
+#[tokio::test]
+async fn a_stuck_message_is_found_behind_any_number_of_held_ones() {
+    let (hosting, client, executor) = blind(10).await;
+    forgotten(&hosting, &client).await;
+    change(
+        &hosting,
+        "INSERT INTO mailbox (shard, kind, entity, id, method, codec, args, context, created_at)
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 25000)
+         SELECT shard, 'later', 'x', CAST(printf('%016d', i) AS BLOB), method, codec, args, context, $1
+         FROM n, (SELECT * FROM mailbox WHERE entity = 'a')",
+    )
+    .await;
+    let behind = "UPDATE mailbox SET seq = seq + 100000, created_at = $1 WHERE kind = 'account'";
+    change(&hosting, behind).await;
+
+    executor.advance_ms(31_000);
+    let stuck = hosting.stuck().await.expect("reads");
+
+    assert_eq!(stuck, 2);
+    hosting.stop().await;
+}

@@ -27,6 +27,7 @@ mod sessions;
 mod clocks;
 mod cuts;
 mod plans;
+mod poison;
 mod races;
 mod servers;
 mod tables;

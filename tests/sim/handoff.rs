@@ -1,15 +1,16 @@
 //! Shards that move while they are used: what runs goes on to its end, who calls waits.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use actor_cluster::sim::{self, Sim};
-use actor_core::{Ctx, Entity, handlers};
+use actor_core::{Ctx, Entity, handlers, store::ownership};
 use serde::{Deserialize, Serialize};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -17,6 +18,32 @@ const SECOND: Duration = Duration::from_secs(1);
 /// How often handlers began.
 #[derive(Clone, Debug, Default)]
 struct Begun(Arc<AtomicU64>);
+
+/// The entities whose handlers were dropped before their end.
+#[derive(Clone, Debug, Default)]
+struct CutOff(Arc<Mutex<BTreeSet<u64>>>);
+
+impl CutOff {
+    fn ids(&self) -> BTreeSet<u64> {
+        let ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.clone()
+    }
+}
+
+/// Held by a handler while it runs.
+struct Running {
+    id: u64,
+    cut_off: Option<CutOff>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(cut_off) = &self.cut_off {
+            let mut ids = cut_off.0.lock().unwrap_or_else(PoisonError::into_inner);
+            ids.insert(self.id);
+        }
+    }
+}
 
 /// Adds after a while, and is stored.
 #[derive(Debug, Default, Entity, Serialize, Deserialize)]
@@ -29,7 +56,12 @@ struct Till {
 impl Till {
     pub async fn add(&mut self, ms: u64, ctx: &mut Ctx<Self>) -> u64 {
         ctx.resource::<Begun>().0.fetch_add(1, Ordering::SeqCst);
+        let mut running = Running {
+            id: ctx.id().as_str().parse().expect("ids are numbers"),
+            cut_off: ctx.hosting().resource::<CutOff>().cloned(),
+        };
         ctx.hosting().clock().sleep(Duration::from_millis(ms)).await;
+        running.cut_off = None;
         self.sum += 1;
         self.sum
     }
@@ -103,25 +135,76 @@ async fn a_node_that_leaves_lets_its_handlers_end_and_hands_everything_over(sim:
     );
 }
 
+/// Returns the epochs of the shards of all entities, as the database has them, and whether node 0
+/// serves them.
+async fn shards(sim: &Sim, entities: u64) -> Vec<(i64, bool)> {
+    let served = sim.run_on(0, move |node| async move {
+        let hosting = node.hosting();
+        let served = |id: u64| {
+            let shard = hosting.shard_of("till", &id.to_string());
+            (shard, hosting.shards().serves(shard))
+        };
+        (0..entities).map(served).collect::<Vec<_>>()
+    });
+    let served = served.await.expect("node 0 is up");
+    let epochs = sim.store().read("epochs", |connection| {
+        Box::pin(async move { ownership::list(connection).await })
+    });
+    let epochs = epochs.await.expect("the store answers");
+    let mut shards = Vec::new();
+    for (shard, serves) in served {
+        let row = epochs.iter().find(|row| row.shard == shard);
+        let epoch = row.expect("every shard has a row").epoch;
+        shards.push((epoch.0.cast_signed(), serves));
+    }
+    shards
+}
+
 // SHD-2
-/// A handler that does not end must not hold its shard for ever.
+/// A handler that does not end must not hold its shard for ever, and has the time of a call.
 #[sim::test(nodes = 2, host(Till), seeds = 4)]
 async fn a_handler_that_does_not_end_is_cut_off_and_its_call_goes_on_elsewhere(sim: Sim) {
-    let begun = Begun::default();
+    let (begun, cut_off) = (Begun::default(), CutOff::default());
     sim.provide(begun.clone());
+    sim.provide(cut_off.clone());
     sim.advance(5 * SECOND).await;
     sim.crash(1);
     sim.advance(15 * SECOND).await;
+    let before = shards(&sim, 16).await;
     let callers = callers(&sim, 16, 1, 20_000);
     sim.advance(SECOND).await;
 
-    sim.restart(1).await;
+    sim.start_node(1);
+    let (mut left, mut cut) = (BTreeMap::new(), BTreeMap::new());
+    for _ in 0..150 {
+        sim.advance(SECOND / 10).await;
+        let now = sim.now();
+        for (id, (_, serves)) in (0..).zip(shards(&sim, 16).await) {
+            if !serves {
+                left.entry(id).or_insert(now);
+            }
+        }
+        for id in cut_off.ids() {
+            cut.entry(id).or_insert(now);
+        }
+    }
     for caller in callers {
         caller.await.expect("it is answered in the end");
     }
+    let after = shards(&sim, 16).await;
 
     let begun = begun.0.load(Ordering::SeqCst);
     assert!(begun > 16, "{begun}: nothing was cut off");
+    assert_eq!(begun, 16 + cut.len() as u64, "each ran once more");
+    for (id, cut) in cut {
+        let had = cut - left[&id];
+        assert!(
+            (4_900..6_000).contains(&had.as_millis()),
+            "{id} had {had:?}"
+        );
+        let at = usize::try_from(id).expect("a small number");
+        assert_eq!(after[at].0, before[at].0 + 1, "shard of {id} moved once");
+    }
     for id in 0..16 {
         let sum = sim.entity::<Till>(id).sum().await;
         assert_eq!(sum, Ok(1), "what was cut off left no trace");

@@ -4,6 +4,7 @@ mod kinds;
 mod sagas;
 
 mod basics;
+mod brittle;
 mod chaos;
 mod cluster;
 mod crashes;
@@ -12,6 +13,7 @@ mod determinism;
 mod fences;
 mod handoff;
 mod messages;
+mod moved;
 mod network;
 mod once;
 mod operations;

@@ -2,7 +2,7 @@
 //!
 //! Everything here is guarded by its slot's lock (`slot.rs`).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Handlers, delivery::Delivery, slot::Inner};
 use crate::id::CallId;
@@ -129,6 +129,12 @@ impl<K: Handlers> Inner<K> {
         }
         self.push(delivery);
         true
+    }
+
+    /// Returns the numbers and attempts of the rows that are queued.
+    pub(crate) fn queued_rows(&self) -> BTreeMap<i64, u32> {
+        let rows = self.queue.iter().filter_map(Delivery::row);
+        rows.map(|row| (row.seq, row.attempts)).collect()
     }
 
     /// Forgets a row that is done or moved away.

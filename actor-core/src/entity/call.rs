@@ -251,8 +251,14 @@ impl<K: Handlers, T, E> CallFuture<'_, K, T, E> {
         let (sender, receiver) = oneshot::channel();
         let reply = Reply::Typed(sender);
         let known = self.identity();
-        let delivery =
-            client.delivery::<K>(&self.target.id, args, reply, Some(self.deadline), known)?;
+        let delivery = client.delivery::<K>(
+            &self.target.id,
+            args,
+            reply,
+            Some(self.deadline),
+            known,
+            None,
+        )?;
         if let (Some(identity), Some(bytes)) = (delivery.identity(), delivery.encoded()) {
             self.again = Some((delivery.method, bytes.clone(), Some(identity.id)));
         }
@@ -374,6 +380,8 @@ impl<K: Handlers, T, E> fmt::Debug for CallFuture<'_, K, T, E> {
 
 impl Client {
     /// Prepares a call's message: context, cycle check, identity, and bytes where it may run again.
+    ///
+    /// `message` is the id of a call that may be made again at another node.
     pub(crate) fn delivery<K: Handlers>(
         &self,
         id: &EntityId,
@@ -381,6 +389,7 @@ impl Client {
         reply: Reply<K>,
         deadline: Option<Instant>,
         call: Option<CallId>,
+        message: Option<CallId>,
     ) -> Result<Delivery<K>, Refusal> {
         self.accepting()?;
         let mut delivery = Delivery::new(args, reply);
@@ -396,9 +405,16 @@ impl Client {
             && call.is_none()
             && origin.derives
         {
-            derived = Some(origin.next_id());
+            derived = Some(message.unwrap_or_else(|| origin.next_id()));
         }
         let identity = call.or(derived);
+        // What a plain `fn` sends is part of its commit, and gone with it.
+        if let (Some(_), None) = (message, identity)
+            && K::DURABLE.is_some()
+            && !K::METHODS[delivery.method].runs_ahead
+        {
+            delivery.rare().message = message;
+        }
         if identity.is_some() || K::DURABLE.is_some() && K::METHODS[delivery.method].runs_ahead {
             delivery.encode().map_err(unwritable)?;
         }

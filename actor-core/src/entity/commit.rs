@@ -10,12 +10,14 @@ use super::{
     Encoded, Handlers, STATE_BYTES_MAX,
     delivery::{Delivery, too_large, unwritable},
     directory::Directory,
-    host::Activation,
+    host::{Activation, LEASE_OVER},
     slot::Settled,
     snapshot,
     verdict::{Pending, run_again},
 };
 use crate::{
+    caught::caught_now,
+    clock::Instant,
     codec::Codec,
     error::Refusal,
     mailbox::Effect,
@@ -29,9 +31,18 @@ use crate::{
     },
 };
 
+/// A message in whose handling user code panicked, and what it said. Rare, so it is boxed.
+pub(super) type Crash<K> = Box<(Delivery<K>, String)>;
+
 impl<K: Handlers> Activation<K> {
     /// A handler returned: decides what is stored and hands it to the lane, or answers at once.
-    pub(super) fn finish(&mut self, mut delivery: Delivery<K>, outcome: K::Outcome) {
+    /// Gives the message back with a text if what writes its state or outcome down panicked.
+    pub(super) fn finish(
+        &mut self,
+        mut delivery: Delivery<K>,
+        outcome: K::Outcome,
+        ended: Instant,
+    ) -> Option<Crash<K>> {
         let ok = K::is_ok(&outcome);
         let effects = if ok {
             self.ctx.take_effects()
@@ -43,7 +54,8 @@ impl<K: Handlers> Activation<K> {
             Err(refusal) => return self.undo(delivery, refusal),
         };
         let Some(durable) = &K::DURABLE else {
-            return self.finish_volatile(delivery, outcome, encoded);
+            self.finish_volatile(delivery, outcome, encoded, ended);
+            return None;
         };
         let mut writes = Vec::new();
         if K::METHODS[delivery.method].writes {
@@ -66,6 +78,7 @@ impl<K: Handlers> Activation<K> {
             }
         }
         self.submit(delivery, outcome, encoded, writes, effects);
+        None
     }
 
     /// Accepts `bytes` as the entity's state and returns the write that stores it.
@@ -179,7 +192,7 @@ impl<K: Handlers> Activation<K> {
                 return run_again(&slot, delivery, "an earlier commit failed");
             }
             if !hosting.shards().lease_holds(hosting.now()) {
-                let why = Refusal::Unavailable("the node's lease ran out".into());
+                let why = Refusal::Unavailable(LEASE_OVER.into());
                 return slot.settle(delivery, Settled::Refused(why));
             }
             count(&directory, &delivery, &outcome);
@@ -191,14 +204,21 @@ impl<K: Handlers> Activation<K> {
         }
     }
 
+    /// Answers for a volatile entity. Invariant: a reply leaves only while the lease holds, by the
+    /// time at which the handler `ended`.
     fn finish_volatile(
         &mut self,
         delivery: Delivery<K>,
         outcome: K::Outcome,
         encoded: Option<Encoded>,
+        ended: Instant,
     ) {
         if delivery.row().is_some() {
             return self.submit(delivery, outcome, encoded, Vec::new(), Vec::new());
+        }
+        if !self.hosting.shards().lease_holds(ended) {
+            // It ran, and what it did may be done again by the next owner's entity.
+            return self.refuse(delivery, Refusal::UnknownOutcome(LEASE_OVER.into()));
         }
         count(&self.directory, &delivery, &outcome);
         if delivery.number.is_multiple_of(SAMPLE) {
@@ -207,8 +227,11 @@ impl<K: Handlers> Activation<K> {
         self.slot.settle(delivery, Settled::Done(outcome, encoded));
     }
 
-    /// Ends a message that ran but must leave no trace.
-    fn undo(&mut self, delivery: Delivery<K>, refusal: Refusal) {
+    /// Ends a message that ran but must leave no trace; gives it back if that is for a panic.
+    fn undo(&mut self, delivery: Delivery<K>, refusal: Refusal) -> Option<Crash<K>> {
+        if let Refusal::Crashed(panic) = refusal {
+            return Some(Box::new((delivery, panic.into())));
+        }
         if K::DURABLE.is_some() && K::METHODS[delivery.method].writes {
             self.restore();
         }
@@ -217,13 +240,14 @@ impl<K: Handlers> Activation<K> {
             Some(_) => self.bury(&delivery, &refusal.to_string()),
             None => self.refuse(delivery, refusal),
         }
+        None
     }
 
     /// Puts the state back to what it was after the last accepted message, committed or in flight.
     fn restore(&mut self) {
         let durable = K::DURABLE.as_ref().expect("only durable entities restore");
         self.entity = if self.version == 0 {
-            Some(K::create())
+            caught_now(K::create).ok()
         } else {
             (durable.load)(&self.accepted).ok()
         };

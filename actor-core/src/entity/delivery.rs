@@ -71,6 +71,9 @@ pub(crate) struct Rare {
     /// The arguments as MessagePack, kept if it may have to run again.
     encoded: Option<Arc<[u8]>>,
     identity: Option<Identity>,
+    /// What the ids of calls made by its handler derive from, if it has no identity and may be made
+    /// again elsewhere.
+    pub(crate) message: Option<CallId>,
     pub(crate) request: Option<Arc<RequestContext>>,
     pub(crate) parent: Option<Waiters>,
     pub(crate) row: Option<RowTag>,
@@ -98,6 +101,14 @@ impl<K: Handlers> Delivery<K> {
 
     pub(crate) fn row(&self) -> Option<RowTag> {
         self.rare.as_ref().and_then(|rare| rare.row)
+    }
+
+    /// Returns the id from which those of its handler's calls derive, if that is fixed.
+    pub(crate) fn message(&self) -> Option<CallId> {
+        let rare = self.rare.as_ref()?;
+        let row = rare.row.map(|row| row.message);
+        let identity = rare.identity.map(|identity| identity.id);
+        row.or(identity).or(rare.message)
     }
 
     pub(crate) fn encoded(&self) -> Option<&Arc<[u8]>> {
@@ -203,8 +214,12 @@ pub(crate) fn too_large(encoded: &Encoded) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The refusal for a value that has no form in the codec asked for.
+/// The refusal for a value that has no form in the codec asked for, or panicked on its way into it.
 #[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
 pub(crate) fn unwritable(error: CodecError) -> Refusal {
-    Refusal::Decode(format!("the outcome cannot be written: {error}").into())
+    let why = format!("the outcome cannot be written: {error}").into();
+    if error.is_panic() {
+        return Refusal::Crashed(why);
+    }
+    Refusal::Decode(why)
 }

@@ -21,7 +21,7 @@ use crate::{
     codec::Codec,
     error::Refusal,
     hosting::{Hosted, Hosting, KindStats, Role, Target},
-    id::{EntityId, EntityKey, ShardId},
+    id::{CallId, EntityId, EntityKey, ShardId},
     mailbox::MailboxRow,
     meter::Meter,
     wheel::Alarm,
@@ -207,14 +207,16 @@ impl<K: Handlers> Directory<K> {
         self: Arc<Self>,
         client: Client,
         invocation: Invocation,
+        message: Option<CallId>,
     ) -> Result<Encoded, Refusal> {
         let method = Self::method(&invocation.method)?;
         let decoded = || Self::decode(method, invocation.codec, &invocation.args);
         let args = decoded()?;
         if invocation.mode == Mode::Cast {
-            client
-                .cast::<K>(&self, &invocation.id, args, invocation.call)
-                .await?;
+            // One id each time, however it is sent, or a re-run of the sender counts differently.
+            let derived = message.filter(|_| client.derives());
+            let call = invocation.call.or(derived);
+            client.cast::<K>(&self, &invocation.id, args, call).await?;
             return Ok(Encoded {
                 ok: true,
                 bytes: Vec::new(),
@@ -233,6 +235,7 @@ impl<K: Handlers> Directory<K> {
                 reply,
                 Some(deadline),
                 invocation.call,
+                message,
             )?;
             let answer = async {
                 let queued = self.admit(&client.hosting, &invocation.id, &mut Some(delivery))?;
@@ -308,7 +311,16 @@ impl<K: Handlers> Hosted for Directory<K> {
     }
 
     fn invoke(self: Arc<Self>, client: Client, invocation: Invocation) -> crate::hosting::Answer {
-        Box::pin(self.invoke_here(client, invocation))
+        Box::pin(self.invoke_here(client, invocation, None))
+    }
+
+    fn invoke_as(
+        self: Arc<Self>,
+        client: Client,
+        invocation: Invocation,
+        message: CallId,
+    ) -> crate::hosting::Answer {
+        Box::pin(self.invoke_here(client, invocation, Some(message)))
     }
 
     fn deliver(

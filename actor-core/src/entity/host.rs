@@ -1,15 +1,7 @@
 //! The one generic ractor actor that hosts an entity: takes messages from its slot, runs them,
 //! survives their panics. What a durable entity stores is decided in `commit.rs`.
 
-use std::{
-    any::Any,
-    marker::PhantomData,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, Message};
 
@@ -21,7 +13,9 @@ use super::{
     snapshot::Unknown,
 };
 use crate::{
+    caught::{Broken, caught},
     clock::Instant,
+    codec::CodecError,
     context::Ctx,
     error::Refusal,
     hosting::{Hosting, Resident, gone},
@@ -40,6 +34,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// Messages handled before the actor looks at its other ports and lets others run.
 const BATCH: usize = 64;
+
+/// Why a node that may not answer any more does not.
+pub(super) const LEASE_OVER: &str = "the node's lease ran out";
 
 /// Tells a host to look at its slot.
 #[derive(Debug)]
@@ -144,12 +141,8 @@ impl<K: Handlers> Actor for EntityHost<K> {
                 // ractor moves it for each message.
                 Next::Load => Box::pin(activation.load()).await,
                 Next::Run(delivery) => {
-                    // A plain `fn` takes no time that matters to deadlines; what awaits does.
-                    let instant = K::METHODS[delivery.method].runs_ahead;
-                    activation.run(delivery, now).await;
-                    if instant {
-                        continue;
-                    }
+                    now = activation.run(delivery, now).await;
+                    continue;
                 }
             }
             now = activation.hosting.now();
@@ -159,30 +152,52 @@ impl<K: Handlers> Actor for EntityHost<K> {
 }
 
 impl<K: Handlers> Activation<K> {
-    async fn run(&mut self, mut delivery: Delivery<K>, now: Instant) {
+    /// Handles a message at the time `now`; returns the time at its end.
+    async fn run(&mut self, mut delivery: Delivery<K>, now: Instant) -> Instant {
         if delivery.deadline.is_some_and(|deadline| deadline <= now) {
-            return self.refuse(delivery, Refusal::Timeout { started: false });
+            self.refuse(delivery, Refusal::Timeout { started: false });
+            return now;
         }
-        if delivery.row().is_some() && !Box::pin(self.may_run_row(&mut delivery)).await {
-            return;
+        if delivery.row().is_some() {
+            if !Box::pin(self.may_run_row(&mut delivery)).await {
+                return self.hosting.now();
+            }
+        } else if K::DURABLE.is_none() && !self.hosting.shards().lease_holds(now) {
+            // Nothing fences a volatile entity but the lease: another node may have it already.
+            self.refuse(delivery, Refusal::Unavailable(LEASE_OVER.into()));
+            return now;
         }
         if !delivery.rearm() {
-            return self.refuse(delivery, Refusal::Decode("the arguments are gone".into()));
+            self.refuse(delivery, Refusal::Decode("the arguments are gone".into()));
+            return now;
         }
         let args = delivery.args.take().expect("just armed");
         self.began = now;
-        let row = delivery.row().map(|row| row.message);
-        let message = row.or(delivery.identity().map(|identity| identity.id));
         self.ctx
-            .turn(message, delivery.request(), delivery.parent());
+            .turn(delivery.message(), delivery.request(), delivery.parent());
         let entity = self.entity.as_mut().expect("the slot loads before it runs");
         let (hosting, slot) = (&self.hosting, &self.slot);
         let may_step = || K::OPTIONS.takeover == Takeover::Early || slot.may_step(hosting);
-        match caught(entity.handle(args, &mut self.ctx), may_step).await {
-            Ok(outcome) => self.finish(delivery, outcome),
-            Err(Broken::Panicked(panic)) => Box::pin(self.crashed(delivery, &panic)).await,
-            Err(Broken::Late { began }) => self.late(delivery, began),
+        let handled = caught(entity.handle(args, &mut self.ctx), may_step).await;
+        // A plain `fn` takes no time that matters to deadlines and leases; what awaits does.
+        let ended = match K::METHODS[delivery.method].runs_ahead {
+            true => now,
+            false => self.hosting.now(),
+        };
+        let crash = match handled {
+            Ok(outcome) => self.finish(delivery, outcome, ended),
+            Err(Broken::Panicked(panic)) => Some(Box::new((delivery, panic))),
+            Err(Broken::Late { began }) => {
+                self.late(delivery, began);
+                None
+            }
+        };
+        if let Some(crash) = crash {
+            let (delivery, panic) = *crash;
+            Box::pin(self.crashed(delivery, &panic)).await;
+            return self.hosting.now();
         }
+        ended
     }
 
     /// A handler that must not run at two nodes at once was dropped: another node may run it now.
@@ -209,7 +224,7 @@ impl<K: Handlers> Activation<K> {
         self.slot.settle(delivery, Settled::Refused(refusal));
     }
 
-    /// A handler panicked: its call ends, the state is thrown away and read again after a pause.
+    /// A handler panicked, or what writes its state or outcome down: its call ends, the state is thrown away and read again after a pause.
     async fn crashed(&mut self, delivery: Delivery<K>, panic: &str) {
         let method = K::METHODS[delivery.method].name;
         tracing::warn!(entity = %self.slot.key, method, panic, "a handler panicked");
@@ -268,42 +283,6 @@ impl<K: Handlers> Drop for Activation<K> {
     }
 }
 
-/// Why a handler did not end by itself.
-enum Broken {
-    /// It panicked, with this text.
-    Panicked(String),
-    /// It must not go on; or begin.
-    Late { began: bool },
-}
-
-/// Runs a handler, as long as it may take steps, and turns its panic into a text.
-async fn caught<T>(
-    handler: impl Future<Output = T>,
-    may_step: impl Fn() -> bool,
-) -> Result<T, Broken> {
-    let mut handler = pin!(handler);
-    let mut began = false;
-    std::future::poll_fn(move |cx| {
-        if !may_step() {
-            return Poll::Ready(Err(Broken::Late { began }));
-        }
-        began = true;
-        // The entity is thrown away after a panic, so nobody sees what it left half done.
-        match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
-            Err(panic) => Poll::Ready(Err(Broken::Panicked(panic_text(panic.as_ref())))),
-        }
-    })
-    .await
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "without a message".to_owned())
-}
-
 /// Makes a message of a row.
 pub(super) fn from_row<K: Handlers>(
     hosting: &Hosting,
@@ -314,18 +293,10 @@ pub(super) fn from_row<K: Handlers>(
     let method = named(&message.method).ok_or_else(|| {
         Refusal::NotHosted(format!("kind `{}` has no `{}`", K::KIND, message.method).into())
     })?;
-    // What users wrote to decode may panic, and this task is not theirs.
-    let decode = AssertUnwindSafe(|| {
-        let args = K::decode_args(method, message.codec, &message.args)
-            .map_err(|error| Refusal::Decode(error.to_string().into()))?;
-        let mut delivery = Delivery::new(args, Reply::Nobody);
-        delivery.encode().map_err(super::delivery::unwritable)?;
-        Ok(delivery)
-    });
-    let mut delivery = catch_unwind(decode).unwrap_or_else(|panic| {
-        let text = panic_text(&*panic);
-        Err(Refusal::Decode(format!("decoding panicked: {text}").into()))
-    })?;
+    let unreadable = |error: CodecError| Refusal::Decode(error.to_string().into());
+    let args = K::decode_args(method, message.codec, &message.args).map_err(unreadable)?;
+    let mut delivery = Delivery::new(args, Reply::Nobody);
+    delivery.encode().map_err(unreadable)?;
     let rare = delivery.rare();
     rare.request.clone_from(&message.request);
     rare.row = Some(RowTag {

@@ -10,6 +10,7 @@ use super::{
     snapshot::{self, Unknown},
 };
 use crate::{
+    caught::caught_now,
     error::Refusal,
     mailbox::MailboxRow,
     store::{
@@ -26,14 +27,17 @@ impl<K: Handlers> Activation<K> {
     /// Reads state and rows; everything earlier was answered by the lane.
     pub(super) async fn load(&mut self) {
         if K::DURABLE.is_none() && !self.slot.lock().books.has_unread() {
-            self.entity.get_or_insert_with(K::create);
-            self.slot.lock().loaded(Vec::new(), false, None);
+            match self.begin() {
+                Ok(()) => self.slot.lock().loaded(Vec::new(), false, None),
+                Err(why) => self.unreadable(&why, Vec::new()).await,
+            }
             return;
         }
         self.hosting.lanes().forget(self.lane_activation);
         self.hosting.lanes().settled(self.slot.shard).await;
-        let Ok(epoch) = self.hosting.epoch(self.slot.shard) else {
-            return drop(self.slot.close());
+        let epoch = match self.hosting.epoch(self.slot.shard) {
+            Ok(epoch) => epoch,
+            Err(refusal) => return self.send_away(&refusal),
         };
         // Rows that somebody else stored are no news about the state: nobody but this writes it.
         let known = self.entity.is_some() && self.epoch == epoch && !self.slot.lock().books.stale;
@@ -87,11 +91,11 @@ impl<K: Handlers> Activation<K> {
     ) {
         let row = match row {
             Ok(row) => row,
-            Err(why) => return self.unreadable(&why, stored).await,
+            Err(why) => return self.unreadable(&stored_state(&why), stored).await,
         };
         if let Some(durable) = &K::DURABLE {
             let state = match &row {
-                None => Ok((K::create(), Unknown::default())),
+                None => created().map(|state| (state, Unknown::default())),
                 Some(row) if row.shape > durable.version => {
                     return self.too_old(row.shape, durable.version);
                 }
@@ -100,7 +104,7 @@ impl<K: Handlers> Activation<K> {
                     Ok((state, _)) if row.shape < durable.version => {
                         Ok((state, Unknown::default()))
                     }
-                    loaded => loaded.map_err(|error| error.to_string()),
+                    loaded => loaded.map_err(|error| stored_state(&error.to_string())),
                 },
             };
             match state {
@@ -113,10 +117,18 @@ impl<K: Handlers> Activation<K> {
                 }
                 Err(why) => return self.unreadable(&why, stored).await,
             }
-        } else {
-            self.entity.get_or_insert_with(K::create);
+        } else if let Err(why) = self.begin() {
+            return self.unreadable(&why, stored).await;
         }
         self.take_in(stored, more, waits_from);
+    }
+
+    /// Makes a volatile entity, unless there is one.
+    fn begin(&mut self) -> Result<(), String> {
+        if self.entity.is_none() {
+            self.entity = Some(created()?);
+        }
+        Ok(())
     }
 
     /// Queues stored messages; one that cannot be read is buried.
@@ -151,28 +163,34 @@ impl<K: Handlers> Activation<K> {
             "the state of {} has version {stored}, this program knows {known}",
             self.slot.key
         );
+        self.send_away(&Refusal::Unavailable(why.into()));
+    }
+
+    /// Ends the activation before anything ran in it. Rows stay where they are; whoever made a call
+    /// sends it on.
+    fn send_away(&self, why: &Refusal) {
         for delivery in self.slot.close() {
-            // Rows stay where they are. Whoever made a call sends it on.
-            self.refuse(delivery, Refusal::Unavailable(why.as_str().into()));
+            self.refuse(delivery, why.clone());
         }
     }
 
-    /// The stored state cannot be read: its calls end, its rows are counted, nothing else suffers.
+    /// The entity cannot be in memory: its calls end, its rows are counted, nothing else suffers.
     async fn unreadable(&mut self, why: &str, stored: Vec<Stored>) {
-        let text = format!(
-            "the stored state of {} cannot be read: {why}",
-            self.slot.key
-        );
-        tracing::error!(entity = %self.slot.key, why, "a stored state cannot be read");
+        let text = format!("{}: {why}", self.slot.key);
+        tracing::error!(entity = %self.slot.key, why, "an entity cannot be activated");
         let shard = self.slot.shard;
+        // Those handed on in memory, such as timers, may not be among those that were read.
+        let mut failed = self.slot.lock().queued_rows();
         for row in stored {
             match row {
                 Ok(row) => {
-                    let (seq, attempts) = (row.seq, row.attempts);
-                    self.hosting.row_failed(shard, seq, attempts, &text).await;
+                    failed.insert(row.seq, row.attempts);
                 }
                 Err(row) => self.hosting.bury_row(shard, row.seq, &row.why),
             }
+        }
+        for (seq, attempts) in failed {
+            self.hosting.row_failed(shard, seq, attempts, &text).await;
         }
         for delivery in self.slot.close() {
             self.refuse(delivery, Refusal::Crashed(text.as_str().into()));
@@ -245,6 +263,14 @@ impl<K: Handlers> Activation<K> {
         inner.row_done(seq);
         inner.forget_identity(delivery);
     }
+}
+
+fn created<K: Handlers>() -> Result<K, String> {
+    caught_now(K::create).map_err(|panic| format!("its `Default` panicked: {panic}"))
+}
+
+fn stored_state(why: &str) -> String {
+    format!("the stored state cannot be read: {why}")
 }
 
 /// Tells a row that cannot be read from a store that does not answer: only the latter passes.

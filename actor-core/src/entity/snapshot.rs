@@ -19,8 +19,13 @@ pub(super) struct Unknown {
 /// Reads a stored state and what it holds beyond the type `K`.
 pub(super) fn load<K>(durable: &Durable<K>, stored: &[u8]) -> Result<(K, Unknown), CodecError> {
     let state = (durable.load)(stored)?;
-    let unknown = unknown(durable, &state, stored).unwrap_or_default();
-    Ok((state, unknown))
+    let written = match (durable.save)(&state) {
+        // What the program does not know of the state could not be told from the rest.
+        Err(error) if error.is_panic() => return Err(error),
+        written => written.ok(),
+    };
+    let unknown = written.and_then(|written| unknown(durable, &written, stored));
+    Ok((state, unknown.unwrap_or_default()))
 }
 
 /// Writes a state and the unknown fields it was read with.
@@ -36,9 +41,8 @@ pub(super) fn save<K>(
     merge(&known, unknown).ok_or_else(|| CodecError::new("the state is no longer a map"))
 }
 
-fn unknown<K>(durable: &Durable<K>, state: &K, stored: &[u8]) -> Option<Unknown> {
-    let written = (durable.save)(state).ok()?;
-    let known = fields(&written)?;
+fn unknown<K>(durable: &Durable<K>, written: &[u8], stored: &[u8]) -> Option<Unknown> {
+    let known = fields(written)?;
     let mut unknown = Unknown::default();
     for (name, raw) in fields(stored)? {
         if known.iter().all(|(other, _)| *other != name) {
@@ -48,7 +52,7 @@ fn unknown<K>(durable: &Durable<K>, state: &K, stored: &[u8]) -> Option<Unknown>
     }
     // A field read under an older name is not unknown: kept beside its new name it would be read
     // twice. Such a state does not load, and then nothing is kept.
-    let merged = merge(&written, &unknown)?;
+    let merged = merge(written, &unknown)?;
     (durable.load)(&merged).is_ok().then_some(unknown)
 }
 

@@ -30,6 +30,10 @@ const POLL_ROWS: u32 = 1024;
 /// Statements of one poll; the next poll goes on where it ended.
 const POLL_PAGES: usize = 8;
 
+/// Polls that go on where another ended are so much closer together, +-20 %: what waits behind a
+/// backlog is found soon, and the backlog does not take the machine.
+const POLLS_ON: u32 = 10;
+
 /// The time between two polls, +-20 %. The poll is a safety net: commits wake owners at once.
 const POLL_EVERY: Duration = Duration::from_secs(5);
 
@@ -116,8 +120,8 @@ impl Hosting {
     pub async fn commit_here(self: &Arc<Self>, effect: Effect) -> Result<Position, Refusal> {
         let (kind, id) = effect.target();
         let shard = self.shard_of(kind, id);
-        let topic = match &effect {
-            Effect::Announce(announcement) => Some(announcement.topic.clone()),
+        let numbering = match &effect {
+            Effect::Announce(announcement) => Some(self.topics.numbering(&announcement.topic)),
             Effect::Send(_) => None,
         };
         let mut writes = Vec::new();
@@ -130,7 +134,7 @@ impl Hosting {
                 let event = numbers.iter().find(|(write, _)| Some(*write) == event);
                 let offset = event.map_or(0, |(_, offset)| offset.cast_unsigned());
                 self.sent(sends, &numbers, 0);
-                let epoch = topic.map_or(0, |topic| self.topics.epoch(&topic));
+                let epoch = numbering.map_or(0, |numbering| numbering.epoch());
                 Ok(Position { epoch, offset })
             }
             Verdict::Failed(error) => Err(error.refusal()),
@@ -345,14 +349,31 @@ impl Hosting {
         serving.map(|(shard, _)| shard).collect()
     }
 
+    fn owned_of(&self, among: Option<&[ShardId]>) -> Vec<ShardId> {
+        let mut shards = self.owned();
+        if let Some(among) = among {
+            shards.retain(|shard| among.binary_search(shard).is_ok());
+        }
+        shards
+    }
+
     /// Reads ready rows after `after` and hands on those that are not in memory. Returns where the
     /// next poll goes on; 0 when all were seen.
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn poll(self: &Arc<Self>, mut after: i64) -> Result<i64, StoreError> {
+    pub async fn poll(self: &Arc<Self>, after: i64) -> Result<i64, StoreError> {
+        self.read_ready(None, after).await
+    }
+
+    /// As [`Hosting::poll`], of these shards only, sorted, as far as they are owned still.
+    pub(super) async fn read_ready(
+        self: &Arc<Self>,
+        among: Option<&[ShardId]>,
+        mut after: i64,
+    ) -> Result<i64, StoreError> {
         for _ in 0..POLL_PAGES {
-            let shards = self.owned();
+            let shards = self.owned_of(among);
             let _look = self.looks.begin();
             let rows = self.store.read("ready messages", move |connection| {
                 Box::pin(async move { mailbox::ready(connection, &shards, after, POLL_ROWS).await })
@@ -410,11 +431,17 @@ impl Hosting {
 
     /// Brings the timers of the next minute into memory.
     pub(super) async fn refill(self: &Arc<Self>) -> Result<(), StoreError> {
-        self.fetch_timers(HORIZON).await
+        self.fetch_timers(None, HORIZON).await
     }
 
-    async fn fetch_timers(self: &Arc<Self>, horizon: Duration) -> Result<(), StoreError> {
-        let shards = self.owned();
+    /// Brings the timers that are due within `horizon` into memory, of these shards, sorted, or of
+    /// all.
+    pub(super) async fn fetch_timers(
+        self: &Arc<Self>,
+        among: Option<&[ShardId]>,
+        horizon: Duration,
+    ) -> Result<(), StoreError> {
+        let shards = self.owned_of(among);
         let _look = self.looks.begin();
         let rows = self.store.read("next timers", move |connection| {
             Box::pin(async move {
@@ -430,23 +457,30 @@ impl Hosting {
     /// Polls until the node stops.
     pub(super) async fn keep_polling(self: Arc<Self>) {
         let (mut after, mut first_pass) = (0, true);
-        loop {
+        for round in (0..POLLS_ON).cycle() {
             match self.poll(after).await {
                 Ok(next) => after = next,
                 Err(error) => tracing::warn!(%error, "stored messages could not be read"),
             }
             // Those in memory fire at this moment, so they are few: what a lost note or a commit
-            // of unknown end left behind.
-            if let Err(error) = self.fetch_timers(Duration::ZERO).await {
+            // of unknown end left behind. A backlog makes them due no more often.
+            if (after == 0 || round == 0)
+                && let Err(error) = self.fetch_timers(None, Duration::ZERO).await
+            {
                 tracing::warn!(%error, "due timers could not be read");
             }
             first_pass &= after > 0;
             if !first_pass {
+                let pause = if after > 0 {
+                    POLL_EVERY / POLLS_ON
+                } else {
+                    POLL_EVERY
+                };
                 tokio::select! {
                     biased;
                     // Both only wait; neither loses anything when dropped.
                     () = self.room.notified() => {}
-                    () = self.clock.sleep(self.rng.jitter(POLL_EVERY, 20)) => {}
+                    () = self.clock.sleep(self.rng.jitter(pause, 20)) => {}
                 }
             }
         }

@@ -24,7 +24,7 @@ use crate::{
     router::{IdSource, Probe, Router},
     shards::Shards,
     store::{
-        Store, StoreError,
+        Store,
         lane::{Announced, EventHook, LaneConfig, Lanes},
     },
     supervise::NodeSupervisor,
@@ -161,6 +161,7 @@ impl Hosting {
                 .collect(),
             looks: super::reading::Looks::default(),
             declined: super::handoff::Declined::default(),
+            taken_up: super::taking::TakenUp::default(),
             tasks: Mutex::default(),
             router: config.router,
             probe: config.probe,
@@ -217,15 +218,6 @@ impl Hosting {
             }
             self.clock.sleep(DRAIN_STEP).await;
         }
-    }
-
-    /// Reads what the shards that were just won have waiting: due messages and near timers.
-    ///
-    /// # Errors
-    /// When the store does not answer; the next poll finds them then.
-    pub async fn take_up(self: &Arc<Self>) -> Result<(), StoreError> {
-        self.poll(0).await?;
-        self.refill().await
     }
 
     /// Ends what runs in a shard that this node owns no more; queued calls are sent on by whoever

@@ -1,6 +1,6 @@
 //! Housekeeping: expired rows leave, and nothing due may be left behind (architecture D16, D17).
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::Hosting;
 use crate::{
@@ -24,11 +24,14 @@ const DEAD_LETTERS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Rows deleted by one transaction, so that no commit waits long.
 const PRUNE_ROWS: u32 = 1000;
 
-/// Rows looked at for being stuck; more are counted by the next sweep.
+/// Rows read at a time to find those that are stuck.
 pub const STUCK_ROWS: u32 = 10_000;
 
+/// As many times in one look; what waits behind all these is looked at once they are fewer.
+const STUCK_PAGES: usize = 10;
+
 /// Where an overdue message is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     /// Queued, running, or waiting for the pause after a failure to end.
     Memory,
@@ -83,7 +86,7 @@ impl Hosting {
     }
 
     /// Returns how many messages of this node's shards are due for more than 30 s and neither in
-    /// memory nor held for a reason that has a name, 10 000 at most.
+    /// memory nor held for a reason that has a name, among the first 100 000 that are.
     ///
     /// Also tells the metrics how much waits, and how much is held: because its kind is not hosted
     /// here, because a former owner may still run it, or because there is no room for one more
@@ -92,25 +95,22 @@ impl Hosting {
     /// # Errors
     /// When the store does not answer.
     pub async fn stuck(&self) -> Result<usize, StoreError> {
-        let shards = self.owned();
-        let rows = self.store.read("stuck messages", move |connection| {
+        let read = self.store.read("backlog", move |connection| {
             Box::pin(async move {
                 let backlog = mailbox::backlog(connection).await?;
-                let rows = mailbox::overdue(connection, &shards, STUCK_AFTER, STUCK_ROWS).await?;
                 let tables = tables::health(connection).await?;
-                Ok((backlog, rows, tables))
+                Ok((backlog, tables))
             })
         });
-        let (backlog, rows, tables) = rows.await?;
+        let (backlog, tables) = read.await?;
         if let Some(tables) = tables {
             publish_tables(tables);
         }
         metrics::gauge!("actor_backlog", "what" => "message").set(backlog.due as f64);
         metrics::gauge!("actor_backlog_age_seconds", "what" => "message")
             .set(backlog.age.as_secs_f64());
-        let full = self.is_full();
-        let places: Vec<_> = rows.iter().map(|row| self.place(row, full)).collect();
-        let count = |place: Place| places.iter().filter(|it| **it == place).count();
+        let places = self.places().await?;
+        let count = |place: Place| places.get(&place).copied().unwrap_or(0);
         for (place, why) in [
             (Place::NotHosted, "kind_not_hosted"),
             (Place::FormerOwner, "former_owner"),
@@ -121,16 +121,40 @@ impl Hosting {
         Ok(count(Place::Nowhere))
     }
 
+    /// Counts the overdue messages by where they are.
+    async fn places(&self) -> Result<BTreeMap<Place, usize>, StoreError> {
+        let (mut places, mut after) = (BTreeMap::new(), 0);
+        for _ in 0..STUCK_PAGES {
+            let shards = self.owned();
+            let rows = self.store.read("stuck messages", move |connection| {
+                Box::pin(async move {
+                    mailbox::overdue(connection, &shards, STUCK_AFTER, after, STUCK_ROWS).await
+                })
+            });
+            let (rows, full) = (rows.await?, self.is_full());
+            for row in &rows {
+                after = row.seq;
+                *places.entry(self.place(row, full)).or_default() += 1;
+            }
+            if rows.len() < STUCK_ROWS as usize {
+                break;
+            }
+        }
+        Ok(places)
+    }
+
     /// Says where an overdue message is.
-    fn place(&self, row: &mailbox::Stored, full: bool) -> Place {
-        let hosted = match row {
-            Ok(row) => match self.kinds.get(&*row.kind) {
+    fn place(&self, row: &mailbox::Overdue, full: bool) -> Place {
+        let hosted = match &row.target {
+            Some((kind, id)) => match self.kinds.get(kind.as_str()) {
                 None => return Place::NotHosted,
-                Some(_) if self.is_held(&row.kind, row.shard) => return Place::FormerOwner,
-                Some(hosted) => hosted.holds(&EntityId::from(row.entity.as_str()), row.seq),
+                Some(_) if self.is_held(kind, self.shard_of(kind, id)) => {
+                    return Place::FormerOwner;
+                }
+                Some(hosted) => hosted.holds(&EntityId::from(id.as_str()), row.seq),
             },
             // One that cannot be read should have been buried long ago.
-            Err(_) => false,
+            None => false,
         };
         match (hosted, full) {
             (true, _) => Place::Memory,

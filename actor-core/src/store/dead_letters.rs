@@ -29,7 +29,8 @@ pub static BURY: Statement = Statement::new(
 
 /// Returns the writes that move a message to the dead letters, through the owner's lane.
 pub fn bury(seq: i64, error: &str) -> [Write; 2] {
-    let values = vec![seq.into(), "message".into(), error.into(), Value::NOW];
+    let error = Value::remark(error);
+    let values = vec![seq.into(), "message".into(), error, Value::NOW];
     let copy = Write::Row {
         statement: &BURY,
         values,

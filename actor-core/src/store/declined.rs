@@ -41,6 +41,19 @@ pub async fn list(c: &mut Connection) -> Result<Vec<(ShardId, NodeId, Incarnatio
     read.collect()
 }
 
+const FORGET_UNKNOWN: Sql = Sql::same(
+    "DELETE FROM declined
+     WHERE NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.node = declined.node)",
+);
+
+/// Forgets what nodes declined whose rows are gone: nobody of their name may ever come back.
+///
+/// # Errors
+/// When the statement fails.
+pub(super) async fn forget_unknown(c: &mut Connection) -> Result<(), StoreError> {
+    c.execute(&FORGET_UNKNOWN, vec![]).await.map(drop)
+}
+
 const FORGET: Sql = Sql::same("DELETE FROM declined WHERE node = $1");
 
 /// Forgets what earlier lives of a node declined: this one may be a newer program.

@@ -8,8 +8,8 @@ mod reading;
 use std::{sync::Arc, time::Duration};
 
 pub use self::reading::{
-    Backlog, COUNTED_MAX, Message, Stored, Unreadable, backlog, last_seq, numbered, of_entity,
-    overdue, ready, timers,
+    Backlog, COUNTED_MAX, Message, Overdue, Stored, Unreadable, backlog, last_seq, numbered,
+    of_entity, overdue, ready, timers,
 };
 
 use super::{
@@ -142,7 +142,7 @@ pub static RECORD_FAILURE: Statement = Statement::new(
 pub fn record_failure(seq: i64, attempts: u32, error: &str) -> Write {
     row(
         &RECORD_FAILURE,
-        vec![seq.into(), attempts.into(), error.into()],
+        vec![seq.into(), attempts.into(), Value::remark(error)],
     )
 }
 

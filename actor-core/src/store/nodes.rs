@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Connection, Row, Sql, StoreError, Value, value::milliseconds};
+use super::{Connection, Row, Sql, StoreError, Value, declined, suspicions, value::milliseconds};
 use crate::id::{Epoch, Incarnation, NodeId, ShardId};
 
 /// What a node says about itself in its row.
@@ -134,7 +134,7 @@ pub async fn register(
     expect(row)?.incarnation(0)
 }
 
-/// Deletes the rows of those that are long gone, but for `node`; returns the highest incarnation
+/// Deletes the rows of those that are long gone, but for `node`, and what was noted of them; returns the highest incarnation
 /// that was ever deleted.
 async fn prune(c: &mut Connection, node: &NodeId) -> Result<i64, StoreError> {
     let before = expect(c.query_one(&HIGHEST, vec![]).await?)?.int(0)?;
@@ -145,6 +145,10 @@ async fn prune(c: &mut Connection, node: &NodeId) -> Result<i64, StoreError> {
     }
     if highest > before {
         c.execute(&RAISE_HIGHEST, vec![highest.into()]).await?;
+    }
+    if !gone.is_empty() {
+        declined::forget_unknown(c).await?;
+        suspicions::forget_unknown(c).await?;
     }
     Ok(highest)
 }

@@ -130,6 +130,20 @@ pub async fn doubt_witnesses(c: &mut Connection, deposed: &Life) -> Result<u64, 
     c.execute(&DOUBT, values).await
 }
 
+const FORGET_UNKNOWN: Sql = Sql::same(
+    "DELETE FROM distrust
+     WHERE NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.node = distrust.witness)",
+);
+
+/// Forgets the wrong testimonies of nodes whose rows are gone: nobody of their name may ever come
+/// back.
+///
+/// # Errors
+/// When the statement fails.
+pub(super) async fn forget_unknown(c: &mut Connection) -> Result<(), StoreError> {
+    c.execute(&FORGET_UNKNOWN, vec![]).await.map(drop)
+}
+
 const FORGET: Sql = Sql {
     sqlite: "DELETE FROM suspicions WHERE at < $1",
     postgres: "DELETE FROM suspicions WHERE at < actor_now() + $1",

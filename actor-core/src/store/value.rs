@@ -6,6 +6,9 @@ use std::{sync::Arc, time::Duration};
 
 use crate::id::{CallId, EntityId, Epoch, Incarnation, NodeId, ShardId};
 
+/// The longest remark that is stored, in bytes: a long error says what it says at its beginning.
+const REMARK_BYTES_MAX: usize = 4096;
+
 /// A parameter of a statement. Cheap to clone: texts and blobs are shared.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Value {
@@ -35,6 +38,13 @@ impl Value {
     /// Returns the time `before` the database's now.
     pub fn ago(before: Duration) -> Self {
         Self::FromNow(-milliseconds(before))
+    }
+
+    /// Returns a text that is there for people only, such as why something failed: cut where it is
+    /// long, and without what no database stores in a text. Nothing is lost for want of its reason.
+    pub fn remark(text: &str) -> Self {
+        let cut = &text[..text.floor_char_boundary(REMARK_BYTES_MAX)];
+        Self::from(cut.replace('\0', "\u{FFFD}"))
     }
 
     /// Returns about how many bytes the value takes, to bound a batch.
@@ -162,6 +172,18 @@ fn counter(value: u64) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_remark_is_cut_between_characters_and_holds_no_nul() {
+        let long = "é".repeat(REMARK_BYTES_MAX);
+
+        assert_eq!(Value::remark("a\0b"), "a\u{FFFD}b".into());
+        let Value::Text(cut) = Value::remark(&format!("x{long}")) else {
+            panic!("it is a text");
+        };
+        assert_eq!(cut.len(), REMARK_BYTES_MAX - 1);
+        assert!(cut.ends_with('é'));
+    }
 
     #[test]
     fn times_are_counted_from_the_databases_now() {

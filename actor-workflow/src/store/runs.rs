@@ -76,13 +76,14 @@ pub static UPDATE: Statement = Statement::new(
 pub fn update(place: &Place, change: Change) -> Write {
     let result: Option<Value> = change.result.map(Into::into);
     let error: Option<Value> = change.error.map(Into::into);
+    let reason = change.reason.as_deref().map(Value::remark);
     Write::Row {
         statement: &UPDATE,
         values: vec![
             (&place.kind).into(),
             (&place.id).into(),
             change.state.into(),
-            change.reason.into(),
+            reason.unwrap_or(Value::Null),
             change.wake_after.map(Value::from_now).into(),
             result.unwrap_or(Value::Null),
             error.unwrap_or(Value::Null),

@@ -17,6 +17,7 @@ pub(super) async fn check(sim: &Sim, told: Told) {
         "{} calls, errors {:?}; registers: {answered} answered, {unanswered} not",
         told.calls, told.errors
     ));
+    something_was_done(&told);
     let mut ledgers = Vec::new();
     for id in 0..ENTITIES {
         let entries = sim.entity::<Ledger>(id).entries().await;
@@ -31,6 +32,20 @@ pub(super) async fn check(sim: &Sim, told: Told) {
         impossible.is_empty(),
         "not linearizable: registers {impossible:?}"
     );
+}
+
+/// A cluster that refuses everything keeps every other promise. Of a hundred days the worst answered
+/// six calls in seven, 38 in all, and 15 of those to registers; the floor leaves room for worse days.
+fn something_was_done(told: &Told) {
+    let failed: u64 = told.errors.values().sum();
+    let well = told.calls - failed;
+    assert!(
+        3 * well >= told.calls && well >= 12,
+        "{well} of {} calls were answered: {:?}",
+        told.calls,
+        told.errors
+    );
+    assert!(told.registers.counts().0 >= 4, "registers did not answer");
 }
 
 /// What was acknowledged counts once; what was not, at most once.

@@ -233,28 +233,44 @@ pub async fn numbered(c: &mut Connection, numbers: &[i64]) -> Result<Vec<Stored>
     c.query(&NUMBERED, values).await?.iter().map(read).collect()
 }
 
-// Two index ranges instead of one look at every timer there is.
+/// A message that has been due for long, as far as it takes to ask for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Overdue {
+    /// Its number.
+    pub seq: i64,
+    /// The kind and id it is for, as far as they are texts.
+    pub target: Option<(String, String)>,
+}
+
+// Two index ranges instead of one look at every timer there is, and no more of the first than is
+// asked for.
 const OVERDUE: Sql = Sql {
-    sqlite: select!(
-        "$1",
-        "WHERE seq IN (SELECT seq FROM mailbox INDEXED BY mailbox_ready
-                         WHERE due_at IS NULL AND created_at <= $2
-                       UNION ALL SELECT seq FROM mailbox WHERE due_at <= $2)
-           AND shard IN (SELECT value FROM json_each($3))
-         ORDER BY seq LIMIT $4"
-    ),
-    postgres: select!(
-        "(actor_now() + $1)",
-        "WHERE seq IN (SELECT seq FROM mailbox
-                         WHERE due_at IS NULL AND created_at <= actor_now() + $2
-                       UNION ALL SELECT seq FROM mailbox WHERE due_at <= actor_now() + $2)
-           AND shard IN (SELECT value::bigint FROM json_array_elements_text($3::json))
-         ORDER BY seq LIMIT $4"
-    ),
+    sqlite: "SELECT seq, kind, entity FROM mailbox
+             WHERE seq IN (SELECT seq FROM
+                             (SELECT seq FROM mailbox INDEXED BY mailbox_ready
+                              WHERE due_at IS NULL AND created_at <= $1 AND seq > $3
+                                AND shard IN (SELECT value FROM json_each($2))
+                              ORDER BY seq LIMIT $4)
+                           UNION ALL SELECT seq FROM mailbox WHERE due_at <= $1 AND seq > $3)
+               AND shard IN (SELECT value FROM json_each($2))
+             ORDER BY seq LIMIT $4",
+    postgres: "SELECT seq, kind, entity FROM mailbox
+               WHERE seq IN (SELECT seq FROM
+                               (SELECT seq FROM mailbox
+                                WHERE due_at IS NULL AND created_at <= actor_now() + $1
+                                  AND seq > $3 AND shard IN
+                                    (SELECT value::bigint FROM json_array_elements_text($2::json))
+                                ORDER BY seq LIMIT $4) AS ready
+                             UNION ALL SELECT seq FROM mailbox
+                             WHERE due_at <= actor_now() + $1 AND seq > $3)
+                 AND shard IN (SELECT value::bigint FROM json_array_elements_text($2::json))
+               ORDER BY seq LIMIT $4",
 };
 
 /// Returns messages and timers of these shards that have been due for at least `age`, at most
-/// `limit`: each must be known to its owner, or it is stuck (architecture D16).
+/// `limit`, from the one after `after`: each must be known to its owner, or it is stuck
+/// (architecture D16).
 ///
 /// # Errors
 /// When the statement fails.
@@ -262,10 +278,18 @@ pub async fn overdue(
     c: &mut Connection,
     shards: &[ShardId],
     age: Duration,
+    after: i64,
     limit: u32,
-) -> Result<Vec<Stored>, StoreError> {
-    let values = vec![Value::NOW, Value::ago(age), list_of(shards), limit.into()];
-    c.query(&OVERDUE, values).await?.iter().map(read).collect()
+) -> Result<Vec<Overdue>, StoreError> {
+    let values = vec![Value::ago(age), list_of(shards), after.into(), limit.into()];
+    let rows = c.query(&OVERDUE, values).await?;
+    let read = rows.iter().map(|row| {
+        Ok(Overdue {
+            seq: row.int(0)?,
+            target: row.text(1).ok().zip(row.text(2).ok()),
+        })
+    });
+    read.collect()
 }
 
 const LAST_SEQ: Sql = Sql::same("SELECT COALESCE(MAX(seq), 0) FROM mailbox");
