@@ -1,8 +1,8 @@
 //! Two sessions at the worst moment: takeovers, renewals and batches (architecture D2, D8).
 
 use actor_core::{
-    id::{Epoch, Incarnation, NodeId, ShardId},
-    store::{Sql, StoreErrorKind, Verdict, nodes},
+    id::{Epoch, GroupId, Incarnation, NodeId, ShardId},
+    store::{Sql, StoreErrorKind, Verdict, nodes, ownership},
 };
 use actor_tests::{
     Result,
@@ -10,6 +10,7 @@ use actor_tests::{
 };
 
 use crate::{
+    groups::{kind, register_on},
     rows::{state, version},
     sessions::{Paused, lock_entity, named, patient, register, soon, take, take_on, waiting},
 };
@@ -205,4 +206,31 @@ async fn take_one(
     );
     c.execute(&TAKE, vec![node.into(), incarnation.into()])
         .await
+}
+
+#[tokio::test]
+async fn two_nodes_that_bring_groups_at_once_give_them_numbers_of_their_own() -> Result<()> {
+    let (backend, name) = named();
+    let bed = Bed::with(backend, patient()).await?;
+    let others = bed.second_store().await?;
+    let first = Paused::after(&others, |c| {
+        register_on(c, "b", vec![kind("clip", "media"), kind("cart", "default")])
+    });
+    let first = first.await?;
+    let store = bed.store.clone();
+    let second = tokio::spawn(async move {
+        let hosted = vec![kind("cart", "default"), kind("page", "web")];
+        let write = store.write("register", |c| register_on(c, "c", hosted));
+        write.await
+    });
+    waiting(&bed.store, &name, 1).await?;
+
+    first.commit().await?;
+    let known = soon().limit("the second registers", second).await???;
+
+    assert_eq!(known.group_of("clip"), Some(GroupId(1)));
+    assert_eq!(known.group_of("page"), Some(GroupId(2)));
+    let rows = bed.sql(|c| Box::pin(ownership::list(c))).await?;
+    assert_eq!(rows.len(), 3 * SHARDS as usize);
+    Ok(())
 }

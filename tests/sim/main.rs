@@ -9,6 +9,7 @@ mod cluster;
 mod crashes;
 mod determinism;
 mod fences;
+mod groups;
 mod handoff;
 mod messages;
 mod network;

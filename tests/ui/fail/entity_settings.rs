@@ -5,7 +5,7 @@ use actor_core::{Entity, handlers};
 macro_rules! no_handlers {
     ($($name:ident)*) => { $(#[handlers] impl $name {})* };
 }
-no_handlers!(Unknown Repeated Flag Unquoted Soon TooShort NoRoom WrongKind Version Unstored);
+no_handlers!(Unknown Repeated Flag Unquoted Soon TooShort NoRoom WrongKind Version Unstored WrongGroup);
 
 #[derive(Entity, Default)]
 #[entity(persistent)]
@@ -46,5 +46,9 @@ struct Version;
 #[derive(Entity, Default)]
 #[entity(version = 2)]
 struct Unstored;
+
+#[derive(Entity, Default)]
+#[entity(group = "Big Memory")]
+struct WrongGroup;
 
 fn main() {}

@@ -18,7 +18,7 @@ impl ShoppingCart {}
 
 #[derive(Entity, Default, Serialize, Deserialize)]
 #[entity(durable, version = 2, passivate = "1500ms", mailbox = 100)]
-#[entity(key_retention = "1h", expose, kind = "basket")]
+#[entity(key_retention = "1h", expose, group = "media", kind = "basket")]
 struct Cart;
 
 #[handlers]
@@ -40,6 +40,7 @@ fn main() {
         EntityOptions::DEFAULT.key_retention
     );
     assert!(!ShoppingCart::OPTIONS.exposed);
+    assert_eq!(ShoppingCart::GROUP, "default");
 
     assert_eq!(Cart::KIND, "basket");
     assert_eq!(Cart::DURABLE.map(|durable| durable.version), Some(2));
@@ -47,4 +48,5 @@ fn main() {
     assert_eq!(Cart::OPTIONS.mailbox, 100);
     assert_eq!(Cart::OPTIONS.key_retention, Duration::from_secs(3600));
     assert!(Cart::OPTIONS.exposed);
+    assert_eq!(Cart::GROUP, "media");
 }

@@ -16,6 +16,7 @@ const FORMS: &[&str] = &[
     "mailbox = 100",
     "key_retention = \"24h\"",
     "expose",
+    "group = \"media\"",
     "kind = \"wire-name\"",
 ];
 
@@ -33,6 +34,7 @@ pub(crate) struct Options {
     mailbox: Option<usize>,
     key_retention: Option<Duration>,
     exposed: bool,
+    group: Option<String>,
 }
 
 impl Options {
@@ -53,6 +55,7 @@ impl Options {
                     self.key_retention = Some(attributes::duration(meta, DURATION_MIN)?);
                 }
                 "expose" => self.exposed = attributes::flag(meta)?,
+                "group" => self.group = Some(attributes::group(meta)?),
                 "kind" => self.kind = Some(attributes::name(meta)?),
                 _ => return Ok(false),
             }
@@ -81,6 +84,12 @@ impl Options {
                 ..::actor_core::__private::EntityOptions::DEFAULT
             }
         }
+    }
+
+    /// Prints the group, if it is not the default one.
+    pub(crate) fn print_group(&self) -> Option<TokenStream> {
+        let group = self.group.as_ref()?;
+        Some(quote!(const GROUP: &'static str = #group;))
     }
 
     /// Prints how the state is stored.

@@ -33,7 +33,7 @@ fn an_entity_without_settings_is_volatile_and_has_the_defaults() {
 fn every_setting_is_printed() {
     let printed = expand(quote! {
         #[entity(durable, version = 2, passivate = "1500ms", mailbox = 7)]
-        #[entity(key_retention = "1h", expose, kind = "basket")]
+        #[entity(key_retention = "1h", expose, group = "media", kind = "basket")]
         struct Cart;
     });
     let text = printed.to_string();
@@ -46,6 +46,7 @@ fn every_setting_is_printed() {
         "key_retention : :: actor_core :: __private :: Duration :: new (3600u64 , 0u32)",
         "mailbox : 7usize",
         "exposed : true",
+        "const GROUP : & 'static str = \"media\"",
     ] {
         assert!(text.contains(part), "no {part} in {text}");
     }
@@ -131,7 +132,7 @@ fn an_unknown_setting_lists_what_is_accepted() {
         [
             "`persistent` is not a setting: write one of `durable`, `version = 2`, \
           `passivate = \"10m\"`, `mailbox = 100`, `key_retention = \"24h\"`, `expose`, \
-          `kind = \"wire-name\"`"
+          `group = \"media\"`, `kind = \"wire-name\"`"
         ]
     );
 }
