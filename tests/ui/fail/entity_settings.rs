@@ -5,7 +5,7 @@ use actor_core::{Entity, handlers};
 macro_rules! no_handlers {
     ($($name:ident)*) => { $(#[handlers] impl $name {})* };
 }
-no_handlers!(Unknown Repeated Flag Unquoted Soon TooShort NoRoom WrongKind Version Unstored WrongGroup);
+no_handlers!(Unknown Repeated Flag Unquoted Soon TooShort NoRoom WrongKind Version Unstored Group);
 
 #[derive(Entity, Default)]
 #[entity(persistent)]
@@ -49,6 +49,6 @@ struct Unstored;
 
 #[derive(Entity, Default)]
 #[entity(group = "Big Memory")]
-struct WrongGroup;
+struct Group;
 
 fn main() {}
