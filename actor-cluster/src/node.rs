@@ -226,10 +226,7 @@ impl Node {
             // Only peers that place shards miss it; the drain goes on.
             tracing::warn!(%error, "the drain could not be announced");
         }
-        if let Some(member) = self.inner.member.get()
-            && member.count_live().await.is_ok_and(|others| others > 0)
-        {
-            // Whoever is alone serves until the end, and whatever is left then is cut off.
+        if let Some(member) = self.inner.member.get() {
             let within = self.inner.settings.drain_timeout;
             if let Err(error) = member.give_up_all(within).await {
                 tracing::warn!(%error, "shards could not be handed over");

@@ -7,20 +7,22 @@
 pub(crate) mod inbound;
 pub(crate) mod map;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use actor_core::{
     clock::{Clock, Instant, Rng},
     error::Refusal,
+    groups::Groups,
     hosting::{self, Role},
-    id::{CallIds, EntityId, Incarnation, NodeId, ShardId},
+    id::{CallIds, EntityId, GroupId, Incarnation, NodeId, ShardId},
     mailbox::Effect,
     router::{RoutedCall, Router},
-    store::{BoxFuture, nodes::NodeRow, ownership::ShardRow},
+    store::{BoxFuture, kinds::Catalog, nodes::NodeRow, ownership::ShardRow},
     topic::{Position, TopicEvent},
 };
 
 use self::{inbound::Desk, map::OwnerMap};
+use crate::shard::candidates::is_member;
 use crate::transport::{Answer, Call, Note, Peer, PeerId, Request, Transport, Unanswered};
 
 /// The longest pause before something is sent again, +-50 %; a change of the map ends it early.
@@ -35,6 +37,7 @@ pub(crate) struct Peers {
     pub(crate) links: Arc<dyn Transport>,
     pub(crate) map: OwnerMap,
     pub(crate) desk: Arc<Desk>,
+    pub(crate) groups: Arc<Groups>,
     rng: Rng,
     ids: CallIds,
 }
@@ -51,7 +54,7 @@ struct Parcel {
 impl Peers {
     pub(crate) fn new(
         me: PeerId,
-        shards: u32,
+        groups: Arc<Groups>,
         links: Arc<dyn Transport>,
         desk: Arc<Desk>,
         rng: Rng,
@@ -59,8 +62,9 @@ impl Peers {
         Self {
             me,
             links,
-            map: OwnerMap::new(shards),
+            map: OwnerMap::new(groups.all()),
             desk,
+            groups,
             ids: CallIds::new(rng.bits()),
             rng,
         }
@@ -92,6 +96,7 @@ impl Peers {
             .iter()
             .map(|row| (row.shard, row.epoch, row.owner.as_ref().map(owner)));
         self.map.replace(&rows.collect::<Vec<_>>(), there);
+        self.map.set_manned(manned(nodes, &self.groups.catalog()));
         (came, went)
     }
 
@@ -106,7 +111,20 @@ impl Peers {
     }
 
     fn shard_of(&self, kind: &str, id: &str) -> ShardId {
-        ShardId::of(kind, id, self.map.count())
+        self.groups.shard_of(kind, id)
+    }
+
+    /// Says why a parcel was not delivered in time. The row of a shard names its last owner for as
+    /// long as nobody may take it, so that owner's silence is not the reason.
+    fn undelivered(&self, shard: ShardId, last: Refusal) -> Refusal {
+        let manned = self.map.is_manned(shard.group(self.groups.count()));
+        match last {
+            Refusal::Unavailable(_) if !manned => {
+                let group = self.groups.name_of(shard);
+                Refusal::Unavailable(format!("no node of the group `{group}` is up").into())
+            }
+            last => last,
+        }
     }
 
     /// Sends a parcel to its owner until it is done, refused for good, or its time is over.
@@ -115,7 +133,7 @@ impl Peers {
         loop {
             let left = parcel.deadline.saturating_duration_since(Clock.now());
             if left.is_zero() {
-                return Err(last);
+                return Err(self.undelivered(parcel.shard, last));
             }
             let seen = self.map.news().version();
             if let Some(owner) = self.map.owner(parcel.shard) {
@@ -255,6 +273,17 @@ impl Router for LinkRouter {
     fn announce(&self, event: &TopicEvent) {
         self.0.tell_all(&Note::Event(event.clone()));
     }
+}
+
+/// Returns the groups of which a node is there.
+fn manned(nodes: &[NodeRow], catalog: &Catalog) -> BTreeSet<GroupId> {
+    let groups = (0..).map(GroupId).zip(catalog.groups());
+    let groups = groups.map(|(group, _)| group);
+    let there = |group: &GroupId| {
+        let mut there = nodes.iter().filter(|row| !row.lease_left.is_zero());
+        there.any(|row| row.weight > 0 && is_member(row, *group, catalog))
+    };
+    groups.filter(there).collect()
 }
 
 fn peer(row: &NodeRow) -> Peer {

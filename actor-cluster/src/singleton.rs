@@ -193,6 +193,11 @@ impl Roster {
         self.0.push((name.into(), body));
     }
 
+    /// Says whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Refuses names that are no good.
     pub(crate) fn check(&self) -> Result<()> {
         for (index, (name, _)) in self.0.iter().enumerate() {

@@ -214,7 +214,11 @@ impl Client {
     /// Dropping the future abandons the answer, not the work.
     pub async fn invoke(&self, invocation: Invocation) -> Result<Encoded, Refusal> {
         let hosting = &self.hosting;
-        let hosted = hosting.hosted(&invocation.kind)?.clone();
+        let hosted = match hosting.hosted(&invocation.kind) {
+            Ok(hosted) => hosted.clone(),
+            Err(_) if hosting.is_routed() => return self.invoke_elsewhere(invocation).await,
+            Err(refusal) => return Err(refusal),
+        };
         if !hosting.is_routed() {
             return hosted.invoke(self.clone(), invocation).await;
         }
@@ -268,6 +272,16 @@ impl Client {
             Some(origin) if origin.derives => Some(origin.next_id()),
             _ => (role != Role::Entity).then(|| self.hosting.call_ids().next()),
         }
+    }
+
+    /// Makes a call by name of a kind that is not hosted here.
+    async fn invoke_elsewhere(&self, invocation: Invocation) -> Result<Encoded, Refusal> {
+        let hosting = &self.hosting;
+        let deadline = hosting.deadline(invocation.timeout);
+        let kind = hosting.find_kind(&invocation.kind, deadline).await?;
+        // Which of its methods may run twice is not known here.
+        let call = self.routed(invocation, kind.role, false)?;
+        hosting.send_elsewhere(call).await
     }
 
     /// Prepares a call for another node: cycle check, identity, what is left of its time.

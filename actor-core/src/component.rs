@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::hosting::Hosted;
+use crate::{hosting::Hosted, store::kinds::KindRow};
 
 /// A type, or a tuple of types, that a node can host.
 pub trait Component {
@@ -39,6 +39,30 @@ impl Registry {
         if self.kinds.insert(kind, hosted).is_some() {
             self.clashes.push(kind);
         }
+    }
+
+    /// Refuses two types of one name.
+    ///
+    /// # Errors
+    /// When two types claim one kind name.
+    pub fn check(&self) -> crate::Result<()> {
+        let Some(kind) = self.clashes.first() else {
+            return Ok(());
+        };
+        let text = format!("two types claim the kind `{kind}`: name one `#[entity(kind = …)]`");
+        Err(crate::Failure::fatal("kind_clash", text))
+    }
+
+    /// Returns what is to be recorded of the kinds, in the order of their names.
+    pub fn rows(&self) -> Vec<KindRow> {
+        let row = |hosted: &Arc<dyn Hosted>| KindRow {
+            kind: hosted.kind().into(),
+            group: hosted.group().into(),
+            role: hosted.role(),
+            exposed: hosted.exposed(),
+            receives: hosted.events().iter().map(|it| it.event.into()).collect(),
+        };
+        self.kinds.values().map(row).collect()
     }
 
     /// Returns the names of all kinds in order.

@@ -27,6 +27,7 @@ use crate::{
     codec::{Codec, CodecError},
     context::Ctx,
     event::Event,
+    groups::DEFAULT_GROUP,
 };
 
 /// How long the outcome of a call is remembered whose id the framework made: twice the longest
@@ -46,6 +47,8 @@ pub trait Entity: Sized + Send + Sync + 'static {
     const KIND: &'static str;
     /// What the derive's attribute says.
     const OPTIONS: EntityOptions;
+    /// The name of its group of shards: nodes that host no kind of a group own none of its shards.
+    const GROUP: &'static str = DEFAULT_GROUP;
     /// How to store the state; `None` for a volatile entity.
     const DURABLE: Option<Durable<Self>>;
 
@@ -199,6 +202,13 @@ pub struct EventHandler {
     pub event: &'static str,
     /// The index in [`Handlers::METHODS`].
     pub method: usize,
+}
+
+impl EventHandler {
+    /// Returns the wire name of the method that receives an event.
+    pub(crate) fn method_name(event: &str) -> String {
+        format!("on:{event}")
+    }
 }
 
 /// An outcome in bytes.

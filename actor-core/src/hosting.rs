@@ -4,6 +4,7 @@
 //! does (`entity/`).
 
 mod delivery;
+mod elsewhere;
 mod handoff;
 mod memory;
 mod outlast;
@@ -38,6 +39,7 @@ use crate::{
     clock::{Clock, Instant, Rng},
     entity::{Encoded, EventHandler, Handlers, Method, Takeover},
     error::Refusal,
+    groups::Groups,
     id::{CallId, CallIds, EntityId, Epoch, ShardId},
     mailbox::MailboxRow,
     meter::Meter,
@@ -64,6 +66,27 @@ pub enum Role {
     DurableEntity,
     /// A workflow; its runs are sagas.
     Workflow,
+}
+
+impl Role {
+    /// Returns the word that is stored.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Entity => "entity",
+            Self::DurableEntity => "durable_entity",
+            Self::Workflow => "workflow",
+        }
+    }
+
+    /// Reads the word that is stored. One of a newer program counts as a volatile entity: calls to
+    /// it are sent once.
+    pub(crate) fn parse(name: &str) -> Self {
+        match name {
+            "durable_entity" => Self::DurableEntity,
+            "workflow" => Self::Workflow,
+            _ => Self::Entity,
+        }
+    }
 }
 
 /// One activation, for the dashboard.
@@ -95,6 +118,8 @@ pub struct KindStats {
 pub trait Hosted: Send + Sync {
     /// Returns the stable name.
     fn kind(&self) -> &'static str;
+    /// Returns the name of its group of shards.
+    fn group(&self) -> &'static str;
     /// Returns what it is.
     fn role(&self) -> Role;
     /// Says whether the outside may call it.
@@ -177,6 +202,7 @@ pub struct Hosting {
     store: Store,
     lanes: OnceLock<Lanes>,
     shards: Arc<Shards>,
+    groups: Arc<Groups>,
     topics: Arc<Topics>,
     timers: Timers,
     call_ids: CallIds,
@@ -250,6 +276,11 @@ impl Hosting {
         &self.shards
     }
 
+    /// Returns the groups that shards are in.
+    pub fn groups(&self) -> &Arc<Groups> {
+        &self.groups
+    }
+
     /// Returns the node's clock.
     pub fn clock(&self) -> Clock {
         self.clock
@@ -297,7 +328,7 @@ impl Hosting {
 
     /// Returns the shard of an entity.
     pub fn shard_of(&self, kind: &str, id: &str) -> ShardId {
-        ShardId::of(kind, id, self.shards.count())
+        self.groups.shard_of(kind, id)
     }
 
     /// Returns the epoch under which this node owns `shard`.

@@ -51,7 +51,9 @@ pub struct Incarnation(pub u64);
 pub struct ShardId(pub u32);
 
 impl ShardId {
-    /// Returns the shard of an entity: `xxh3(kind, 0, id) mod count` (architecture D4).
+    /// Returns the shard of an entity within its group: `xxh3(kind, 0, id) mod count` (architecture
+    /// D4). In the default group that is the shard itself; see
+    /// [`Groups::shard_of`](crate::groups::Groups::shard_of).
     ///
     /// # Panics
     /// Panics if `count` is zero, which no configuration accepts.
@@ -62,6 +64,24 @@ impl ShardId {
         hash.update(id.as_bytes());
         Self((hash.digest() % u64::from(count)) as u32)
     }
+}
+
+impl ShardId {
+    /// Returns the group that the shard is in, where each has `count` shards.
+    pub fn group(self, count: u32) -> GroupId {
+        GroupId(self.0 / count)
+    }
+}
+
+/// The number of a group of shards; names are for people
+/// ([`Groups::catalog`](crate::groups::Groups::catalog)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct GroupId(pub u32);
+
+impl GroupId {
+    /// The group of kinds that name none.
+    pub const DEFAULT: Self = Self(0);
 }
 
 impl fmt::Display for ShardId {

@@ -25,6 +25,7 @@ mod telemetry;
 pub mod timers;
 pub mod wheel;
 
+pub mod groups;
 pub mod shards;
 pub mod store;
 

@@ -19,6 +19,10 @@ use crate::{
     },
 };
 
+/// The kind under which a topic's name is hashed; no user's kind can be named so, and it is in the
+/// default group.
+const TOPICS: &str = "actor:topic";
+
 /// A message to an entity, ready to be stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredMessage {
@@ -197,7 +201,7 @@ impl Effect {
     pub fn target(&self) -> (&str, &str) {
         match self {
             Self::Send(message) => (&message.kind, message.id.as_str()),
-            Self::Announce(announcement) => ("topic", &announcement.topic),
+            Self::Announce(announcement) => (TOPICS, &announcement.topic),
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod meta;
 pub mod migrate;
 
 pub mod declined;
+pub mod kinds;
 pub mod nodes;
 pub mod ownership;
 pub mod suspicions;

@@ -61,7 +61,7 @@ function progress(node) {
   const moving = done.moving ? `${count(done.moving)} moving` : null;
   const running = done.running ? `${count(done.running)} running` : null;
   const paused = node.alive && node.paused_ms > 0 ? `waits ${span(node.paused_ms)}: it fell too often` : null;
-  const sends = node.weight === 0 ? "only sends" : null;
+  const sends = node.weight === 0 || !node.groups.length ? "only sends" : null;
   return [left, sends, paused, moving, running].filter(Boolean).join(" · ") || "settled";
 }
 
@@ -75,7 +75,7 @@ export function nodeList({ nodes, shards }, act) {
   };
   const link = (node) => (node.self ? "–" : node.link ? pill(...LINKS[node.link]) : node.alive ? pill("none", "warn") : "–");
   const columns = [
-    ["Node", (node) => [el("strong", {}, node.node), node.self ? " (this one)" : "", node.address ? el("div", { class: "why mono" }, node.address) : null], "three"],
+    ["Node", (node) => [el("strong", {}, node.node), node.self ? " (this one)" : "", node.address ? el("div", { class: "why mono" }, node.address) : null, shards.groups.length > 1 ? el("div", { class: "why" }, node.groups.join(", ")) : null], "three"],
     ["State", (node) => pill(...mood(node))],
     ["Shards", (node) => [count(node.shards_owned), bar(node.shards_owned, nodes.shards, place(node.node))], "two"],
     ["Lease", lease, "two"],
@@ -89,7 +89,7 @@ export function nodeList({ nodes, shards }, act) {
   const rows = [...nodes.nodes].sort((one, other) => rank(one) - rank(other) || one.node.localeCompare(other.node));
   const alive = rows.filter((node) => node.alive).length;
   note("nodes", `${count(alive)} of ${count(rows.length)} alive`);
-  show(body("nodes"), [nodes.nodes, nodes.lease_ttl_ms], () => table("Nodes", columns, rows, "dense"));
+  show(body("nodes"), [nodes.nodes, nodes.lease_ttl_ms, shards.groups.length], () => table("Nodes", columns, rows, "dense"));
 }
 
 export function shardMap({ shards }) {
@@ -99,12 +99,17 @@ export function shardMap({ shards }) {
   if (shards.unowned) tally.push(["nobody", shards.unowned, ""]);
   if (shards.moving) tally.push(["about to leave its node", shards.moving, "moving"]);
   const label = tally.map(([owner, number]) => `${owner}: ${number}`).join(", ");
-  const title = (shard) => `shard ${shard.shard} · ${shard.owner ?? "nobody"} · epoch ${shard.epoch}${shard.moving ? " · about to leave" : ""}`;
+  const several = shards.groups.length > 1;
+  const title = (shard) => `shard ${shard.shard}${several ? ` · group ${shard.group}` : ""} · ${shard.owner ?? "nobody"} · epoch ${shard.epoch}${shard.moving ? " · about to leave" : ""}`;
   const cell = (shard) => el("i", { class: `${place(shard.owner)} ${shard.moving ? "moving" : ""}`, title: title(shard) });
   const still = shards.moving || shards.unowned ? `${count(shards.moving + shards.unowned)} on the move · ` : "";
   note("shards", `${still}newest epoch ${shards.shards.reduce((most, shard) => Math.max(most, shard.epoch), 0)}`);
   show(body("shards"), shards.shards, () => [
-    el("div", { class: "map", role: "img", "aria-label": `${shards.count} shards: ${label}` }, shards.shards.map(cell)),
+    ...shards.groups.flatMap((group) => {
+      const cells = shards.shards.slice(group.first, group.first + group.count).map(cell);
+      const title = several ? [el("p", { class: "quiet" }, `group ${group.group}`)] : [];
+      return [...title, el("div", { class: "map", role: "img", "aria-label": `${shards.count} shards: ${label}` }, cells)];
+    }),
     el("ul", { class: "legend" }, tally.map(([owner, number, colour]) => el("li", {}, el("i", { class: colour }), `${owner} · ${count(number)}`))),
   ]);
 }

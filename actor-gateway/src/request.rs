@@ -186,7 +186,8 @@ pub(crate) async fn invoke(
         invocation.id.as_str(),
         &*invocation.method,
     );
-    shared.exposed(family, kind, method)?;
+    let deadline = shared.client.hosting().deadline(invocation.timeout);
+    shared.exposed(family, kind, method, deadline).await?;
     if family == Family::Entities && !is_object(invocation.codec, &invocation.args) {
         let text = format!("arguments of `{kind}.{method}`: send an object of named arguments");
         return Err(Refusal::Decode(text.into()));

@@ -159,6 +159,10 @@ async fn nodes_shards_kinds_and_topics_are_listed() {
 
     let (_, shards) = get(&router, "/admin/api/shards").await;
     assert_eq!(shards["shards"].as_array().map(Vec::len), Some(512));
+    assert_eq!(shards["shards"][511]["group"], "default");
+    let groups = json!([{"group": "default", "first": 0, "count": 512}]);
+    assert_eq!(shards["groups"], groups);
+    assert_eq!(nodes["nodes"][0]["groups"], json!(["default"]));
 
     let (_, kinds) = get(&router, "/admin/api/entities").await;
     let stock = kinds["kinds"]

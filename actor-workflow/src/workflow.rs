@@ -5,6 +5,7 @@ use std::{future::Future, marker::PhantomData, pin::Pin};
 use actor_core::{
     Failure, Result,
     codec::{Codec, CodecError},
+    groups::DEFAULT_GROUP,
     id::EntityId,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -21,6 +22,8 @@ pub trait Workflow: Serialize + DeserializeOwned + Send + Sync + 'static {
     type Output: Serialize + DeserializeOwned + Send + 'static;
     /// The stable wire name.
     const KIND: &'static str;
+    /// The name of its group of shards: nodes that host no kind of a group own none of its shards.
+    const GROUP: &'static str = DEFAULT_GROUP;
     /// The version of the recipe; a run keeps the one it began with.
     const VERSION: u32;
     /// Whether the outside may start runs.
@@ -48,6 +51,7 @@ pub(crate) type Body = Pin<Box<dyn Future<Output = Result<Vec<u8>>> + Send>>;
 /// A workflow without its type, so that one host serves all.
 pub(crate) trait Recipe: Send + Sync {
     fn kind(&self) -> &'static str;
+    fn group(&self) -> &'static str;
     fn version(&self) -> u32;
     fn exposed(&self) -> bool;
     /// Reads an input and writes it as it is stored.
@@ -77,6 +81,10 @@ struct Words<'a, T: Serialize> {
 impl<W: Run> Recipe for RecipeOf<W> {
     fn kind(&self) -> &'static str {
         W::KIND
+    }
+
+    fn group(&self) -> &'static str {
+        W::GROUP
     }
 
     fn version(&self) -> u32 {

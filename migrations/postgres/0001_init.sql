@@ -12,8 +12,8 @@ CREATE FUNCTION actor_now() RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE
     AS $$ SELECT floor(extract(epoch FROM now()) * 1000)::bigint $$;
 
 -- One row a node name; the incarnation counts the lives of that name. `ended_at` is when a life was ended, in
--- order or not; `falls` how many short lives in a row ended without order. Changed every few seconds in place:
--- there is room on the page and no index on what changes.
+-- order or not; `falls` how many short lives in a row ended without order; `member_of` the numbers of the groups
+-- it is a member of. Changed every few seconds in place: there is room on the page and no index on what changes.
 CREATE TABLE nodes (
     node        text COLLATE "C" NOT NULL PRIMARY KEY,
     incarnation bigint NOT NULL,
@@ -23,7 +23,8 @@ CREATE TABLE nodes (
     started_at  bigint NOT NULL,
     ended_at    bigint NOT NULL DEFAULT 0,
     weight      bigint NOT NULL DEFAULT 1,
-    falls       bigint NOT NULL DEFAULT 0
+    falls       bigint NOT NULL DEFAULT 0,
+    member_of   text   NOT NULL DEFAULT ''
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 
 -- The rows of nodes that are long gone are deleted; no name begins again at or below the highest incarnation
@@ -32,6 +33,31 @@ CREATE TABLE pruned_lives (
     highest bigint NOT NULL
 );
 INSERT INTO pruned_lives (highest) VALUES (0);
+
+-- Groups of shards. Group `number` has the shards from number * count on, count of them, where count is in
+-- cluster_meta. Rows are only ever added.
+CREATE TABLE shard_groups (
+    name   text COLLATE "C" NOT NULL PRIMARY KEY,
+    number bigint NOT NULL UNIQUE
+);
+INSERT INTO shard_groups (name, number) VALUES ('default', 0);
+
+-- Every kind that a node ever hosted. Its group never changes; the rest is what the node said that started
+-- last. `receives` names events with a space between them.
+CREATE TABLE kinds (
+    kind        text COLLATE "C" NOT NULL PRIMARY KEY,
+    shard_group text COLLATE "C" NOT NULL,
+    role        text   NOT NULL,
+    exposed     bigint NOT NULL,
+    receives    text   NOT NULL
+);
+
+-- Which nodes host which kinds: a kind that nobody hosts any more receives nothing.
+CREATE TABLE hosts (
+    kind text COLLATE "C" NOT NULL,
+    node text COLLATE "C" NOT NULL,
+    PRIMARY KEY (kind, node)
+);
 
 -- Ownership. A shard without an owner was released; its incarnation means nothing then. Until `quiet_until` a
 -- former owner, whose lease was ended early, may not know it yet: singletons begin later.

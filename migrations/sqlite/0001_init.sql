@@ -10,7 +10,8 @@ CREATE TABLE cluster_meta (
 ) WITHOUT ROWID;
 
 -- One row a node name; the incarnation counts the lives of that name. `ended_at` is when a life was ended, in
--- order or not; `falls` how many short lives in a row ended without order.
+-- order or not; `falls` how many short lives in a row ended without order; `member_of` the numbers of the groups
+-- it is a member of.
 CREATE TABLE nodes (
     node        TEXT    NOT NULL PRIMARY KEY,
     incarnation INTEGER NOT NULL,
@@ -20,7 +21,8 @@ CREATE TABLE nodes (
     started_at  INTEGER NOT NULL,
     ended_at    INTEGER NOT NULL DEFAULT 0,
     weight      INTEGER NOT NULL DEFAULT 1,
-    falls       INTEGER NOT NULL DEFAULT 0
+    falls       INTEGER NOT NULL DEFAULT 0,
+    member_of   TEXT    NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 
 -- The rows of nodes that are long gone are deleted; no name begins again at or below the highest incarnation
@@ -29,6 +31,31 @@ CREATE TABLE pruned_lives (
     highest INTEGER NOT NULL
 );
 INSERT INTO pruned_lives (highest) VALUES (0);
+
+-- Groups of shards. Group `number` has the shards from number * count on, count of them, where count is in
+-- cluster_meta. Rows are only ever added.
+CREATE TABLE shard_groups (
+    name   TEXT    NOT NULL PRIMARY KEY,
+    number INTEGER NOT NULL UNIQUE
+) WITHOUT ROWID;
+INSERT INTO shard_groups (name, number) VALUES ('default', 0);
+
+-- Every kind that a node ever hosted. Its group never changes; the rest is what the node said that started
+-- last. `receives` names events with a space between them.
+CREATE TABLE kinds (
+    kind        TEXT    NOT NULL PRIMARY KEY,
+    shard_group TEXT    NOT NULL,
+    role        TEXT    NOT NULL,
+    exposed     INTEGER NOT NULL,
+    receives    TEXT    NOT NULL
+) WITHOUT ROWID;
+
+-- Which nodes host which kinds: a kind that nobody hosts any more receives nothing.
+CREATE TABLE hosts (
+    kind TEXT NOT NULL,
+    node TEXT NOT NULL,
+    PRIMARY KEY (kind, node)
+) WITHOUT ROWID;
 
 -- Ownership. A shard without an owner was released; its incarnation means nothing then. Until `quiet_until` a
 -- former owner, whose lease was ended early, may not know it yet: singletons begin later.

@@ -3,6 +3,7 @@
 
 mod deaths;
 mod files;
+mod groups;
 mod lane_epochs;
 mod lane_items;
 mod lane_order;

@@ -273,6 +273,75 @@ async fn two_kinds_of_one_name_do_not_start() {
     assert!(error.to_string().contains("`counter`"), "{error}");
 }
 
+/// The counter in another group, as a later release may have it by mistake.
+#[derive(Debug, Default, Entity)]
+#[entity(kind = "counter", group = "media")]
+struct Moved;
+
+#[handlers]
+impl Moved {
+    /// Returns nothing of interest.
+    pub fn nothing(&self) -> bool {
+        false
+    }
+}
+
+#[tokio::test]
+async fn a_kind_in_another_group_than_the_database_has_it_in_is_refused() {
+    let folder = folder();
+    let file = folder.path().join("a.db");
+    let first = start(&file, &[]).await.expect("starts");
+    first.shutdown().await;
+
+    let moved = Node::builder()
+        .database_url(format!("sqlite://{}", file.display()))
+        .host::<Moved>();
+    let error = moved.start().await.expect_err("refused");
+
+    assert_eq!(error.kind(), StartErrorKind::Setting);
+    assert_eq!(error.exit_code(), 2);
+    assert_eq!(
+        error.to_string(),
+        "the kind `counter` is in the group `default` of this database, this program has it in the \
+         group `media`: accepted is `group = \"default\"`, or another name for the kind"
+    );
+    let again = start(&file, &[]).await.expect("nothing was changed");
+    again.shutdown().await;
+}
+
+/// A node that is alone owns the shards of all groups.
+#[tokio::test]
+async fn a_node_that_is_alone_serves_every_group() {
+    let node = Node::builder()
+        .database_url("sqlite::memory:")
+        .host::<(Counter, Screen)>()
+        .start()
+        .await
+        .expect("starts");
+
+    let lit = node.client().entity::<Screen>("a").light().await;
+    let added = node.client().entity::<Counter>("a").add(1).await;
+
+    assert_eq!((lit, added), (Ok(true), Ok(1)));
+    assert_eq!(node.hosting().shards().owned().len(), 2 * 512);
+    let shard = node.hosting().shard_of("screen", "a");
+    assert_eq!(shard.0, 512 + ShardId::of("screen", "a", 512).0);
+    node.shutdown().await;
+}
+
+/// Is in a group of its own.
+#[derive(Debug, Default, Entity)]
+#[entity(group = "media")]
+struct Screen;
+
+#[handlers]
+impl Screen {
+    /// Says that it is lit.
+    pub fn light(&self) -> bool {
+        true
+    }
+}
+
 /// Tells that it runs, and waits until it must end.
 fn greeter(builder: NodeBuilder, runs: &Arc<Notify>, ended: &Arc<AtomicBool>) -> NodeBuilder {
     let (runs, ended) = (runs.clone(), ended.clone());

@@ -5,6 +5,8 @@
 
 #[path = "../conformance/deaths.rs"]
 mod deaths;
+#[path = "../conformance/groups.rs"]
+mod groups;
 #[path = "../conformance/lane_epochs.rs"]
 mod lane_epochs;
 #[path = "../conformance/lane_items.rs"]

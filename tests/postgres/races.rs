@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use actor_core::{
-    id::{Epoch, Incarnation, NodeId, ShardId},
-    store::{BoxFuture, Connection, Sql, StoreError, StoreErrorKind, Verdict, nodes},
+    id::{Epoch, GroupId, Incarnation, NodeId, ShardId},
+    store::{BoxFuture, Connection, Sql, StoreError, StoreErrorKind, Verdict, nodes, ownership},
 };
 use actor_tests::{
     Context as _, Result,
@@ -13,6 +13,7 @@ use actor_tests::{
 use actor_workflow::store::runs;
 
 use crate::{
+    groups::{kind, register_on},
     rows::{state, version},
     sessions::{Paused, lock_entity, named, patient, register, soon, take, take_on, waiting},
 };
@@ -271,5 +272,32 @@ async fn nodes_that_prune_at_once_delete_different_runs_each_with_its_journal() 
     // What belongs to another run stays.
     assert_eq!((left.int(0)?, left.int(1)?), (0, 3));
     assert_eq!((left.text(2)?, left.text(3)?), ("r-5".into(), "r-5".into()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_nodes_that_bring_groups_at_once_give_them_numbers_of_their_own() -> Result<()> {
+    let (backend, name) = named();
+    let bed = Bed::with(backend, patient()).await?;
+    let others = bed.second_store().await?;
+    let first = Paused::after(&others, |c| {
+        register_on(c, "b", vec![kind("clip", "media"), kind("cart", "default")])
+    });
+    let first = first.await?;
+    let store = bed.store.clone();
+    let second = tokio::spawn(async move {
+        let hosted = vec![kind("cart", "default"), kind("page", "web")];
+        let write = store.write("register", |c| register_on(c, "c", hosted));
+        write.await
+    });
+    waiting(&bed.store, &name, 1).await?;
+
+    first.commit().await?;
+    let known = soon().limit("the second registers", second).await???;
+
+    assert_eq!(known.group_of("clip"), Some(GroupId(1)));
+    assert_eq!(known.group_of("page"), Some(GroupId(2)));
+    let rows = bed.sql(|c| Box::pin(ownership::list(c))).await?;
+    assert_eq!(rows.len(), 3 * SHARDS as usize);
     Ok(())
 }

@@ -11,6 +11,7 @@ mod crashes;
 mod cycles;
 mod determinism;
 mod fences;
+mod groups;
 mod handoff;
 mod messages;
 mod moved;

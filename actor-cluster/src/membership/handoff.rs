@@ -63,11 +63,10 @@ impl Leaving {
 }
 
 impl Member {
-    /// Gives every shard to whoever else is there; what runs may go on for `within`.
+    /// Gives every shard to whoever else may own it; what runs may go on for `within`. Who is the
+    /// last one of a group serves its shards until the end, and what is left then is cut off.
     pub(crate) async fn give_up_all(&self, within: Duration) -> Result<(), StoreError> {
-        let owned = self.hosting.shards().owned().into_iter();
-        self.give_up(owned.map(|(shard, _)| shard).collect(), within)
-            .await
+        self.give_up(self.inheritable().await?, within).await
     }
 
     /// Hands shards over in waves, each shard as soon as nothing runs in it any more, at the latest

@@ -14,7 +14,9 @@ use actor_core::{
     hosting::Hosting,
     id::{Incarnation, NodeId, ShardId},
     store::{
-        StoreError, StoreErrorKind, declined, mailbox,
+        StoreError, StoreErrorKind, declined,
+        kinds::{self, Catalog},
+        mailbox,
         nodes::{self, NodeRow, NodeState},
         ownership::{self, ShardRow, Taken},
     },
@@ -55,6 +57,7 @@ struct Map {
     nodes: Vec<NodeRow>,
     shards: Vec<ShardRow>,
     declined: Vec<(ShardId, NodeId, Incarnation)>,
+    catalog: Catalog,
 }
 
 impl Member {
@@ -186,16 +189,18 @@ impl Member {
     /// what the node should give up.
     pub(crate) async fn balance(&self, leaving: &[ShardId]) -> Result<Vec<ShardId>, StoreError> {
         let map = self.read_map().await?;
+        self.hosting.groups().learn(map.catalog.clone());
         self.heed(&map.nodes);
         let there = candidates::there(&map.nodes);
         self.publish(&map, there.len());
         let rows: Vec<_> = map.shards.iter().map(|row| row.owner.clone()).collect();
         let mut won = self.reconcile(&map.shards, leaving);
-        let may = candidates::may_own(&map.nodes);
+        let may = candidates::of_groups(&map.nodes, &map.catalog);
         let mut moves = {
             let placement = self.placement.lock();
             let mut placement = placement.unwrap_or_else(PoisonError::into_inner);
-            let wanted = placement.assign(map.count(), may, map.declined_by(&there));
+            let count = self.hosting.groups().count();
+            let wanted = placement.assign(count, may, map.declined_by(&there));
             placement::moves(self.node(), &there, &rows, wanted)
         };
         if !self.balances() {
@@ -366,6 +371,7 @@ impl Member {
                     nodes: nodes::list(c, ttl).await?,
                     shards: ownership::list(c).await?,
                     declined: declined::list(c).await?,
+                    catalog: kinds::list(c).await?,
                 })
             })
         });
@@ -377,9 +383,17 @@ impl Member {
         Ok(candidates::there(&self.read_map().await?.nodes).len())
     }
 
-    /// Returns how many nodes may own shards by the database's judgement.
-    pub(crate) async fn count_live(&self) -> Result<usize, StoreError> {
-        Ok(candidates::may_own(&self.read_map().await?.nodes).len())
+    /// Returns those of this node's shards that another node may own, by the database's judgement.
+    pub(crate) async fn inheritable(&self) -> Result<Vec<ShardId>, StoreError> {
+        let map = self.read_map().await?;
+        let groups = candidates::of_groups(&map.nodes, &map.catalog);
+        let count = self.hosting.groups().count();
+        let has_heirs = |shard: &ShardId| {
+            let heirs = groups.get(shard.group(count).0 as usize);
+            heirs.is_some_and(|heirs| heirs.keys().any(|node| node != self.node()))
+        };
+        let owned = self.hosting.shards().owned().into_iter();
+        Ok(owned.map(|(shard, _)| shard).filter(has_heirs).collect())
     }
 
     pub(super) fn node(&self) -> &NodeId {
@@ -392,10 +406,6 @@ impl Member {
 }
 
 impl Map {
-    fn count(&self) -> u32 {
-        u32::try_from(self.shards.len()).expect("the number of shards is a u32")
-    }
-
     /// Returns what lives that are there declined.
     fn declined_by(&self, live: &BTreeMap<NodeId, Incarnation>) -> placement::Declined {
         let mut declined = placement::Declined::new();

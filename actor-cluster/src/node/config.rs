@@ -109,7 +109,8 @@ pub struct Settings {
     #[arg(value_parser = parse::admin_token)]
     pub admin_token: Option<Secret>,
 
-    /// How many shards entities are spread over; fixed when the database is first used
+    /// How many shards the entities of each group are spread over; fixed when the database is first
+    /// used
     ///
     /// Default 512, 1 to 65536. A different value than the database has refuses to start.
     #[arg(

@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use actor_core::{
     clock::{Clock, Rng},
+    groups::Groups,
     hosting::Hosting,
     id::NodeId,
     shards::Shards,
@@ -142,14 +143,14 @@ impl Linked {
     }
 
     /// Makes what reaches the others, now that this life has its number.
-    pub(super) fn meet(self, shards: &Shards, rng: &Rng) -> Met {
+    pub(super) fn meet(self, shards: &Shards, groups: &Arc<Groups>, rng: &Rng) -> Met {
         let me = PeerId {
             node: shards.node().clone(),
             incarnation: shards.incarnation(),
         };
         let rng = Rng::seeded(rng.bits());
         let desk = Arc::new(Desk::default());
-        let peers = Peers::new(me, shards.count(), self.links.clone(), desk, rng);
+        let peers = Peers::new(me, groups.clone(), self.links.clone(), desk, rng);
         Met {
             links: self.links,
             peers: Arc::new(peers),

@@ -4,6 +4,7 @@
 //! and takes what it may take.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, Mutex, OnceLock},
     time::Duration,
@@ -12,12 +13,14 @@ use std::{
 use actor_core::{
     clock::{Clock, Instant, Rng},
     component::Registry,
+    groups::Groups,
     hosting::{Hosting, HostingConfig, Resources},
-    id::{Incarnation, NodeId, ShardId},
+    id::{GroupId, Incarnation, NodeId, ShardId},
     router::{Probe, Router},
     shards::Shards,
     store::{
         Dialect, Store, StoreConfig, StoreError, TaskExecutor, declined,
+        kinds::{self, Catalog, KindRow},
         lock::{FileLock, LockError},
         meta,
         migrate::{self, Migration},
@@ -106,6 +109,10 @@ struct Registration {
     /// Whether the former life ended without saying so: its messages are suspect.
     unclean: bool,
     taken: Vec<Taken>,
+    /// The groups it is a member of.
+    joined: Vec<GroupId>,
+    /// What is known of kinds.
+    catalog: Catalog,
     /// Read before it was sent: the lease counts from here.
     sent: Instant,
 }
@@ -122,12 +129,37 @@ impl Registration {
         }
     }
 
+    /// Returns what the node knows of groups.
+    fn groups(&self, registry: &Registry, count: u32) -> Groups {
+        Groups::new(count, registry.kinds(), &self.joined, self.catalog.clone())
+    }
+
     /// Tells operators of it.
     fn note(&self, changes: &Changes) {
         let incarnation = self.incarnation.0;
         changes.note(What::Joined { incarnation });
         if !self.taken.is_empty() {
             changes.note(took(&self.taken));
+        }
+    }
+}
+
+/// What a node brings into a cluster.
+struct Brings {
+    kinds: Vec<KindRow>,
+    singletons: bool,
+}
+
+impl Brings {
+    /// Returns the groups that a node is a member of: those of its kinds. Singletons are in the
+    /// default group, but a node with kinds of others is none of its members for their sake: it
+    /// would own shards of entities it does not host.
+    fn joins(&self, catalog: &Catalog) -> Vec<GroupId> {
+        let kinds = self.kinds.iter();
+        let groups: BTreeSet<_> = kinds.filter_map(|row| catalog.group(&row.group)).collect();
+        match groups.is_empty() && self.singletons {
+            true => vec![GroupId::DEFAULT],
+            false => groups.into_iter().collect(),
         }
     }
 }
@@ -144,6 +176,8 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
         environment,
     } = parts;
     roster.check()?;
+    // Before anything is recorded: a kind's group is for ever.
+    registry.check()?;
     let name = NodeId::new(&settings.node_name);
     let Opened { store, lock, ours } = open(&settings, environment.store, &name).await?;
     prepare(&store, migrations, settings.shards).await?;
@@ -155,16 +189,22 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
         false => arrive(&settings, &name, &store, rng, sockets).await?,
     };
     let address = links.as_ref().map_or("", |links| links.address.as_str());
-    let registration = register(&store, &settings, &name, address, alone).await?;
+    let brings = Brings {
+        kinds: registry.rows(),
+        singletons: !roster.is_empty(),
+    };
+    let registration = register(&store, &settings, &name, address, alone, brings).await?;
     let terms = Terms {
         ttl: settings.lease_ttl,
     };
-    let shards = Shards::new(settings.shards, name, registration.incarnation);
+    let groups = Arc::new(registration.groups(&registry, settings.shards));
+    let shards = Shards::new(groups.all(), name, registration.incarnation);
     registration.grant(&shards, (!alone).then_some(terms));
-    let linked = links.map(|links| links.meet(&shards, &environment.rng));
+    let linked = links.map(|links| links.meet(&shards, &groups, &environment.rng));
     let shards = Arc::new(shards);
     let snowflakes = Arc::new(Snowflakes::new(store.clone(), shards.clone()));
     let mut config = HostingConfig::new(registry, store.clone(), shards);
+    config.groups = groups;
     config.ids = Some(snowflakes.clone());
     config.resources = resources;
     config.rng = environment.rng;
@@ -398,6 +438,7 @@ async fn register(
     name: &NodeId,
     address: &str,
     alone: bool,
+    brings: Brings,
 ) -> Result<Registration, StoreError> {
     let (name, ttl, count) = (name.clone(), settings.lease_ttl, settings.shards);
     let (address, weight) = (address.to_owned(), settings.weight);
@@ -416,11 +457,14 @@ async fn register(
             }
             let incarnation = nodes::register(c, &name, &address, ttl).await?;
             nodes::set_weight(c, &name, incarnation, weight).await?;
-            ownership::ensure(c, count).await?;
+            let catalog = kinds::record(c, &name, &brings.kinds, count).await?;
+            let joined = brings.joins(&catalog);
+            nodes::set_groups(c, &name, incarnation, &joined).await?;
             suspicions::forget(c).await?;
             declined::forget(c, &name).await?;
             let taken = if alone {
-                let all: Vec<_> = (0..count).map(ShardId).collect();
+                let all = 0..catalog.shards(count);
+                let all: Vec<_> = all.map(ShardId).collect();
                 ownership::take(c, &all, &name, incarnation, ttl).await?
             } else {
                 Vec::new()
@@ -429,6 +473,8 @@ async fn register(
                 incarnation,
                 unclean,
                 taken,
+                joined,
+                catalog,
                 sent,
             })
         })

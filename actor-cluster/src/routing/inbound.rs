@@ -44,6 +44,9 @@ impl Desk {
                 chain,
                 ..
             }) => {
+                if let Err(refusal) = locate(&hosting, &invocation.kind, within).await {
+                    return Answer::Refused(refusal);
+                }
                 let shard = hosting.shard_of(&invocation.kind, invocation.id.as_str());
                 if hosting.admits(shard).is_err() {
                     return self.not_owner(shard);
@@ -61,6 +64,9 @@ impl Desk {
             }
             Request::Commit(effect) => {
                 let (kind, id) = effect.target();
+                if let Err(refusal) = locate(&hosting, kind, within).await {
+                    return Answer::Refused(refusal);
+                }
                 let shard = hosting.shard_of(kind, id);
                 if hosting.admits(shard).is_err() {
                     return self.not_owner(shard);
@@ -92,6 +98,12 @@ impl Desk {
             }),
         }
     }
+}
+
+/// Makes sure that a target's shard is computed as its sender did: rows of kinds never change, so
+/// whoever has one computes alike, and whoever has not reads it.
+async fn locate(hosting: &Hosting, kind: &str, within: Duration) -> Result<(), Refusal> {
+    hosting.locate(kind, hosting.now() + within).await
 }
 
 async fn invoke(

@@ -2,10 +2,13 @@
 //!
 //! A stale entry costs a detour, never more: owners check for themselves.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use actor_core::{
-    id::{Epoch, ShardId},
+    id::{Epoch, GroupId, ShardId},
     news::News,
 };
 
@@ -19,16 +22,19 @@ pub(crate) struct Owner {
 }
 
 /// The owners of all shards, and the nodes that are there.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct OwnerMap {
     inner: RwLock<Inner>,
     news: News,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Inner {
+    /// Grows as groups are added; a shard behind its end is not known yet.
     owners: Vec<Known>,
     peers: Arc<[Peer]>,
+    /// The groups of which a node is there.
+    manned: BTreeSet<GroupId>,
 }
 
 /// What is known of one shard.
@@ -41,19 +47,11 @@ struct Known {
 }
 
 impl OwnerMap {
+    /// Returns a map of `count` shards of which nothing is known.
     pub(crate) fn new(count: u32) -> Self {
-        Self {
-            inner: RwLock::new(Inner {
-                owners: vec![Known::default(); count as usize],
-                peers: Arc::default(),
-            }),
-            news: News::default(),
-        }
-    }
-
-    /// Returns how many shards there are.
-    pub(crate) fn count(&self) -> u32 {
-        u32::try_from(self.read().owners.len()).expect("made from a u32")
+        let map = Self::default();
+        map.write().owners.resize(count as usize, Known::default());
+        map
     }
 
     /// Returns the shard's owner.
@@ -71,10 +69,25 @@ impl OwnerMap {
         self.read().peers.clone()
     }
 
-    /// Takes over what was read from the database; news that are newer stay.
+    /// Says whether a node of the group is there.
+    pub(crate) fn is_manned(&self, group: GroupId) -> bool {
+        self.read().manned.contains(&group)
+    }
+
+    /// Notes of which groups a node is there.
+    pub(crate) fn set_manned(&self, groups: BTreeSet<GroupId>) {
+        self.write().manned = groups;
+    }
+
+    /// Takes over what was read from the database, in the order of the shards; news that are newer
+    /// stay.
     pub(crate) fn replace(&self, rows: &[(ShardId, Epoch, Option<PeerId>)], peers: Vec<Peer>) {
-        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.write();
         inner.peers = peers.into();
+        let last = rows.last().map_or(0, |(shard, _, _)| shard.0 as usize);
+        if inner.owners.len() <= last {
+            inner.owners.resize(last + 1, Known::default());
+        }
         let mut changed = false;
         for (shard, epoch, owner) in rows {
             let Some(known) = inner.owners.get_mut(shard.0 as usize) else {
@@ -97,7 +110,7 @@ impl OwnerMap {
 
     /// Notes that `peer` owns these shards under these epochs, unless newer ones are known.
     pub(crate) fn learn(&self, peer: &PeerId, shards: &[(ShardId, Epoch)]) {
-        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.write();
         let mut changed = false;
         for (shard, epoch) in shards {
             if let Some(known) = inner.owners.get_mut(shard.0 as usize)
@@ -119,6 +132,10 @@ impl OwnerMap {
     /// Returns what tells of changes.
     pub(crate) fn news(&self) -> &News {
         &self.news
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Inner> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Inner> {

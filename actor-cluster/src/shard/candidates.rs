@@ -6,8 +6,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use actor_core::{
-    id::{Incarnation, NodeId},
-    store::nodes::{NodeRow, NodeState},
+    id::{GroupId, Incarnation, NodeId},
+    store::{
+        kinds::Catalog,
+        nodes::{NodeRow, NodeState},
+    },
 };
 
 /// Lives of nodes, by name.
@@ -33,13 +36,30 @@ pub fn there(nodes: &[NodeRow]) -> Lives {
         .collect()
 }
 
-/// Returns the nodes that may own shards: those that are up, have a weight and do not flap. If
-/// there are none, those that flap; if there are none of them either, those that rest: somebody has
-/// to serve.
-pub fn may_own(nodes: &[NodeRow]) -> Weights {
+/// Says whether a node is a member of a group: one of its kinds is.
+///
+/// The default group has topics and singletons besides its kinds. As long as it never had a kind,
+/// everybody is a member of it, so that somebody has those.
+pub fn is_member(row: &NodeRow, group: GroupId, catalog: &Catalog) -> bool {
+    row.groups.contains(&group)
+        || group == GroupId::DEFAULT && !catalog.has_kinds_of(GroupId::DEFAULT)
+}
+
+/// Returns the nodes that may own shards of each group, in the order of their numbers.
+pub fn of_groups(nodes: &[NodeRow], catalog: &Catalog) -> Vec<Weights> {
+    let groups = (0..).map(GroupId).zip(catalog.groups());
+    groups
+        .map(|(group, _)| may_own(nodes, |row| is_member(row, group, catalog)))
+        .collect()
+}
+
+/// Returns the members of a group that may own its shards: those that are up, have a weight and do
+/// not flap. If there are none, those that flap; if there are none of them either, those that rest:
+/// somebody has to serve.
+pub fn may_own(nodes: &[NodeRow], member: impl Fn(&NodeRow) -> bool) -> Weights {
     let of = |choose: fn(&NodeRow) -> bool| -> Weights {
         let rows = nodes.iter().filter(|row| !row.lease_left.is_zero());
-        rows.filter(|row| row.weight > 0 && choose(row))
+        rows.filter(|row| row.weight > 0 && member(row) && choose(row))
             .map(|row| (row.node.clone(), row.weight))
             .collect()
     };

@@ -3,7 +3,10 @@
 //!
 //! Not here: moving them. Only the owner starts a move, and a takeover needs the lease to be over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use actor_core::id::{Incarnation, NodeId, ShardId};
 use xxhash_rust::xxh3::xxh3_64;
@@ -28,22 +31,25 @@ pub struct Moves {
     pub give_up: Vec<ShardId>,
 }
 
-/// Which node should own each shard.
+/// Which node should own each shard of one group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Assignment {
+    /// The first of the group's shards.
+    first: u32,
     nodes: Vec<NodeId>,
     /// For each shard its node's place among `nodes`.
     owners: Vec<u32>,
 }
 
 impl Assignment {
-    /// Returns which node should own `shard`; `None` where nobody may own any.
+    /// Returns which node should own `shard`; `None` if nobody may own any, or the shard is of
+    /// another group.
     pub fn owner(&self, shard: ShardId) -> Option<&NodeId> {
-        let place = self.owners.get(shard.0 as usize)?;
+        let place = self.owners.get(shard.0.checked_sub(self.first)? as usize)?;
         self.nodes.get(*place as usize)
     }
 
-    /// Returns which node should own each shard, in their order.
+    /// Returns which node should own each of the group's shards, in their order.
     pub fn owners(&self) -> impl Iterator<Item = &NodeId> {
         self.owners.iter().map(|place| &self.nodes[*place as usize])
     }
@@ -59,12 +65,41 @@ struct Place {
     load: u64,
 }
 
-/// Returns which node should own each of `count` shards; nothing without nodes.
+/// Which node should own each shard of all groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// How many shards each group has.
+    count: u32,
+    groups: Vec<Assignment>,
+}
+
+impl Wanted {
+    /// Shares out the shards of each group, `count` of them, among the nodes that may own them:
+    /// the members of one group have no part in another's.
+    pub fn of(count: u32, members: &[Weights], declined: &Declined) -> Self {
+        let firsts = (0..).map(|group| group * count);
+        let groups = firsts.zip(members);
+        let groups = groups.map(|(first, members)| assign(first..first + count, members, declined));
+        Self {
+            count,
+            groups: groups.collect(),
+        }
+    }
+
+    /// Returns which node should own `shard`; `None` where nobody may own any of its group.
+    pub fn owner(&self, shard: ShardId) -> Option<&NodeId> {
+        let group = self.groups.get(shard.group(self.count).0 as usize)?;
+        group.owner(shard)
+    }
+}
+
+/// Returns which node should own each of these shards; nothing without nodes.
 ///
 /// Each shard goes to the node that ranks it highest and is not full yet: ranks are hashes of both
 /// names, stretched by the weight, so a node that comes or goes moves little but its own part. A
 /// node without weight is given nothing; one that declined a shard only if all did.
-pub fn assign(count: u32, weights: &Weights, declined: &Declined) -> Assignment {
+pub fn assign(shards: Range<u32>, weights: &Weights, declined: &Declined) -> Assignment {
+    let (first, count) = (shards.start, shards.end - shards.start);
     let mut weights: Vec<_> = weights.iter().filter(|(_, weight)| **weight > 0).collect();
     weights.sort_by_key(|(_, weight)| **weight);
     if weights.is_empty() {
@@ -76,13 +111,13 @@ pub fn assign(count: u32, weights: &Weights, declined: &Declined) -> Assignment 
         .map(|(node, weight)| place(count, node, **weight, total))
         .collect();
     let mut owners = Vec::with_capacity(count as usize);
-    for shard in 0..count {
+    for shard in shards {
         let hash = mix(u64::from(shard));
         let cannot = declined.get(&ShardId(shard));
         // Nearly always the first choice has room, and then nothing else has to be looked at.
-        let first = best(&places, hash, |_| true).expect("there are nodes");
+        let favourite = best(&places, hash, |_| true).expect("there are nodes");
         let best = match cannot {
-            None if has_room(&places[first]) => first,
+            None if has_room(&places[favourite]) => favourite,
             _ => {
                 let can =
                     |place: usize| cannot.is_none_or(|cannot| !cannot.contains(weights[place].0));
@@ -91,14 +126,18 @@ pub fn assign(count: u32, weights: &Weights, declined: &Declined) -> Assignment 
                     can(place) && has_room(&places[place])
                 })
                 .or_else(|| best(&places, hash, can))
-                .unwrap_or(first)
+                .unwrap_or(favourite)
             }
         };
         places[best].load += 1;
         owners.push(u32::try_from(best).expect("fewer nodes than a u32 counts"));
     }
     let nodes = weights.into_iter().map(|(node, _)| node.clone()).collect();
-    Assignment { nodes, owners }
+    Assignment {
+        first,
+        nodes,
+        owners,
+    }
 }
 
 /// Returns a node's place before anything is given to it.
@@ -170,11 +209,11 @@ fn mix(number: u64) -> u64 {
 
 /// Returns what node `me` should do, given the lives that are there, the owner in each shard's row,
 /// and which node should own each.
-pub fn moves(me: &NodeId, there: &Lives, rows: &[Option<Owner>], wanted: &Assignment) -> Moves {
+pub fn moves(me: &NodeId, there: &Lives, rows: &[Option<Owner>], wanted: &Wanted) -> Moves {
     let mut moves = Moves::default();
     for (shard, row) in (0..).map(ShardId).zip(rows) {
         let Some(wanted) = wanted.owner(shard) else {
-            break; // Nobody may own any: what is owned stays where it is.
+            continue; // Nobody may own any of its group: what is owned stays where it is.
         };
         let owner = row
             .as_ref()
@@ -188,24 +227,24 @@ pub fn moves(me: &NodeId, there: &Lives, rows: &[Option<Owner>], wanted: &Assign
     moves
 }
 
-/// The last assignment, for as long as nothing it was made of changes.
+/// The last computation, for as long as nothing it was made of changes.
 #[derive(Debug, Default)]
 pub struct Cached {
-    last: Option<(u32, Weights, Declined, Assignment)>,
+    last: Option<(Vec<Weights>, Declined, Wanted)>,
 }
 
 impl Cached {
-    /// Returns [`assign`] of these, made anew only if something changed.
-    pub fn assign(&mut self, count: u32, weights: Weights, declined: Declined) -> &Assignment {
-        let same = |last: &(u32, Weights, Declined, Assignment)| {
-            (last.0, &last.1, &last.2) == (count, &weights, &declined)
+    /// Returns [`Wanted::of`] these, made anew only if something changed.
+    pub fn assign(&mut self, count: u32, members: Vec<Weights>, declined: Declined) -> &Wanted {
+        let same = |last: &(Vec<Weights>, Declined, Wanted)| {
+            (&last.0, &last.1, last.2.count) == (&members, &declined, count)
         };
         let last = self.last.take().filter(same);
         let last = last.unwrap_or_else(|| {
-            let assignment = assign(count, &weights, &declined);
-            (count, weights, declined, assignment)
+            let wanted = Wanted::of(count, &members, &declined);
+            (members, declined, wanted)
         });
-        &self.last.insert(last).3
+        &self.last.insert(last).2
     }
 }
 

@@ -130,6 +130,12 @@ impl Sim {
         self.shared.slot(node).weight = Some(weight);
     }
 
+    /// Lets one node host `C` instead of what all nodes do, from its next start on: call it before
+    /// the test's first `await`. The test itself calls with all types it began with.
+    pub fn host_on<C: Component>(&self, node: usize) {
+        self.shared.slot(node).install = Some(C::install);
+    }
+
     /// Lets all nodes host `C` instead of what they host now, each from its next start on: the next
     /// release of the program. The test itself keeps calling with the types it began with.
     pub fn release<C: Component>(&self) {

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use actor_core::{Registry, clock::Rng, hosting::Resources, id::ShardId};
+use actor_core::{Registry, clock::Rng, hosting::Resources};
 use tokio::sync::oneshot;
 
 use super::{
@@ -66,6 +66,8 @@ pub(super) struct Slot {
     pub(super) restart_at: Option<Duration>,
     /// Of its next life; `None` is the default.
     pub(super) weight: Option<u32>,
+    /// What it hosts from its next start on; `None` is what all nodes do.
+    pub(super) install: Option<fn(&mut Registry)>,
 }
 
 /// See the module.
@@ -235,8 +237,8 @@ impl Shared {
     pub(super) fn owner(&self, kind: &str, id: &str) -> Option<usize> {
         let owned = |index: &usize| {
             let slot = self.slot(*index);
-            let shards = slot.node.as_ref().filter(|_| slot.up)?.hosting().shards();
-            shards.epoch(ShardId::of(kind, id, shards.count()))
+            let hosting = slot.node.as_ref().filter(|_| slot.up)?.hosting();
+            hosting.shards().epoch(hosting.shard_of(kind, id))
         };
         let nodes = (0..self.nodes.len()).filter_map(|index| Some((owned(&index)?, index)));
         nodes

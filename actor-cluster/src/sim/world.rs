@@ -275,9 +275,12 @@ impl World {
             .install
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let weight = match part {
-            Part::Node { index, .. } => self.shared.slot(index).weight.unwrap_or(1),
-            Part::Driver => 1,
+        let (weight, own) = match part {
+            Part::Node { index, .. } => {
+                let slot = self.shared.slot(index);
+                (slot.weight.unwrap_or(1), slot.install)
+            }
+            Part::Driver => (1, None),
         };
         let settings = Settings {
             node_name: part.to_string(),
@@ -291,7 +294,7 @@ impl World {
         let builder = Node::builder()
             .settings(settings)
             .environment(environment)
-            .kinds(install, resources)
+            .kinds(own.unwrap_or(install), resources)
             .singletons(roster);
         match self.shared.residents_max.load(Ordering::Relaxed) {
             0 => builder,

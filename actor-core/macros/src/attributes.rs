@@ -6,7 +6,7 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::{Attribute, DeriveInput, meta::ParseNestedMeta};
 
-pub(crate) use values::{duration, flag, name, number, value};
+pub(crate) use values::{duration, flag, group, name, number, value};
 
 use crate::naming;
 

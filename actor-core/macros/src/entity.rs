@@ -65,7 +65,7 @@ fn print(entity: &Entity) -> TokenStream {
     } = entity;
     let quiet = attributes::quiet();
     let reference = reference::print(entity);
-    let durable = options.print_durable();
+    let (durable, group) = (options.print_durable(), options.print_group());
     let options = options.print();
     // The spans make a missing `Default` or `#[handlers]` an error at the type's name.
     let create = quote_spanned!(blame(ident)=> <#ident as ::core::default::Default>::default());
@@ -80,6 +80,7 @@ fn print(entity: &Entity) -> TokenStream {
             impl ::actor_core::__private::Entity for #ident {
                 const KIND: &'static str = #kind;
                 const OPTIONS: ::actor_core::__private::EntityOptions = #options;
+                #group
                 const DURABLE: ::core::option::Option<::actor_core::__private::Durable<Self>> =
                     #durable;
 

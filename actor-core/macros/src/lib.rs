@@ -32,6 +32,7 @@ use proc_macro::TokenStream;
 /// | `key_retention = "24h"` | how long the outcome of a keyed call is remembered | 24 h | at least 1 s |
 /// | `takeover = "lease"` | a new owner waits for the lease of one that was declared dead: no two nodes run one entity's handlers at once | `"early"` | `"early"` or `"lease"` |
 /// | `expose` | HTTP and WebSocket clients may call it | not exposed | |
+/// | `group = "media"` | the group of shards: only nodes that host a kind of it own them; never changed | `default` | `[a-z][a-z0-9-]{0,63}` |
 /// | `kind = "name"` | the stable wire name | the type's name in kebab case | `[a-z][a-z0-9-]{0,63}` |
 #[proc_macro_derive(Entity, attributes(entity))]
 pub fn entity(input: TokenStream) -> TokenStream {
@@ -78,6 +79,7 @@ pub fn event(input: TokenStream) -> TokenStream {
 /// | `output = Receipt` | what a completed run returns | `()` | |
 /// | `version = 2` | the version of the recipe; a run keeps the one it began with | 1 | at least 1 |
 /// | `expose` | HTTP clients may start it | not exposed | |
+/// | `group = "media"` | the group of shards: only nodes that host a kind of it own them; never changed | `default` | `[a-z][a-z0-9-]{0,63}` |
 /// | `kind = "checkout"` | the stable wire name | the type's name in kebab case | `[a-z][a-z0-9-]{0,63}` |
 #[proc_macro_derive(Workflow, attributes(workflow))]
 pub fn workflow(input: TokenStream) -> TokenStream {

@@ -14,6 +14,7 @@ const FORMS: &[&str] = &[
     "output = Type",
     "version = 2",
     "expose",
+    "group = \"media\"",
     "kind = \"wire-name\"",
 ];
 
@@ -24,6 +25,7 @@ struct Workflow {
     output: Type,
     version: u32,
     exposed: bool,
+    group: Option<String>,
 }
 
 /// Expands the derive.
@@ -44,12 +46,13 @@ fn parse(input: &DeriveInput, problems: &mut Problems) -> syn::Result<Workflow> 
     attributes::refuse_generics(input, "a workflow")?;
     let mut kind = None;
     let mut output = parse_quote!(());
-    let (mut version, mut exposed) = (1, false);
+    let (mut version, mut exposed, mut group) = (1, false, None);
     let read = Settings::new(FORMS).read(&input.attrs, "workflow", |setting, meta| {
         match setting {
             "output" => output = attributes::value(meta, "Type")?,
             "version" => version = attributes::number(meta, 1..=u32::MAX)?,
             "expose" => exposed = attributes::flag(meta)?,
+            "group" => group = Some(attributes::group(meta)?),
             "kind" => kind = Some(attributes::name(meta)?),
             _ => return Ok(false),
         }
@@ -66,6 +69,7 @@ fn parse(input: &DeriveInput, problems: &mut Problems) -> syn::Result<Workflow> 
         output,
         version,
         exposed,
+        group,
     })
 }
 
@@ -77,7 +81,11 @@ fn print(workflow: &Workflow) -> TokenStream {
         output,
         version,
         exposed,
+        group,
     } = workflow;
+    let group = group
+        .as_ref()
+        .map(|group| quote!(const GROUP: &'static str = #group;));
     let quiet = attributes::quiet();
     // The span makes a missing `impl Run` an error at the type's name.
     let install = quote_spanned! {blame(ident)=>
@@ -89,6 +97,7 @@ fn print(workflow: &Workflow) -> TokenStream {
             impl ::actor_workflow::Workflow for #ident {
                 type Output = #output;
                 const KIND: &'static str = #kind;
+                #group
                 const VERSION: u32 = #version;
                 const EXPOSED: bool = #exposed;
             }

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::{
     Handlers,
     delivery::{Delivery, Reply, TypedReply, unwritable},
-    directory::{Directory, refusal_is_retried},
+    directory::{Directory, refusal_is_retried, role},
     slot::{Shared, Slot},
 };
 use crate::{
@@ -23,9 +23,10 @@ use crate::{
     clock::Instant,
     codec::Codec,
     error::{CallError, Refusal},
-    hosting::{AlarmGuard, Answer, Hosted as _, gone},
+    hosting::{AlarmGuard, Answer, gone},
     id::{CallId, EntityId},
     mailbox::{Due, Effect, StoredMessage},
+    router::RoutedCall,
 };
 
 /// An entity, reachable. The reference that `#[handlers]` makes derefs to this.
@@ -162,14 +163,27 @@ impl<'a, K: Handlers, T, E> Call<'a, K, T, E> {
     /// # Errors
     /// When it was not accepted.
     pub async fn cast(self) -> Result<(), CallError<Infallible>> {
-        let directory = self.target.directory.as_ref().map_err(Clone::clone)?;
+        let directory = self.target.directory.as_ref();
         let (client, id) = (&self.target.client, &self.target.id);
+        if let Err(refusal) = directory {
+            if !client.hosting.is_routed() {
+                return Err(refusal.clone().into());
+            }
+            // What is written into a commit needs its shard then.
+            let deadline = client.hosting.deadline(self.timeout);
+            client.hosting.locate(K::KIND, deadline).await?;
+        }
         let in_commit = client
             .origin
             .as_ref()
             .is_some_and(|origin| origin.effects.is_some());
         if !(in_commit || self.stored || self.due.is_some() || K::DURABLE.is_some()) {
-            return client.cast(directory, id, self.args, self.call).await;
+            let call = self.call;
+            match directory {
+                Ok(directory) => client.cast(directory, id, self.args, call).await?,
+                Err(_) => client.cast_elsewhere::<K>(id, &self.args, call).await?,
+            }
+            return Ok(());
         }
         let mut message = client.message::<K>(id, &self.args, self.call)?;
         message.due = self.due;
@@ -232,21 +246,18 @@ impl<K: Handlers, T, E> Unpin for CallFuture<'_, K, T, E> {}
 
 impl<K: Handlers, T, E> CallFuture<'_, K, T, E> {
     fn send(&mut self, args: K::Args) -> Result<(), Refusal> {
-        let directory = self.target.directory.as_ref().map_err(Clone::clone)?;
         let client = &self.target.client;
+        let directory = match &self.target.directory {
+            Ok(directory) => directory,
+            Err(_) if client.hosting.is_routed() => {
+                let (method, call) = self.to_route(&args)?;
+                return self.routed(method, client.hosting.send_elsewhere(call));
+            }
+            Err(refusal) => return Err(refusal.clone()),
+        };
         if let Some(router) = client.hosting.route(K::KIND, self.target.id.as_str()) {
-            let method = K::method(&args);
-            let mut invocation = client.invocation::<K>(&self.target.id, &args, Mode::Call)?;
-            invocation.call = self.identity();
-            invocation.timeout = self
-                .deadline
-                .saturating_duration_since(client.hosting.now());
-            let call =
-                client.routed(invocation, directory.role(), K::METHODS[method].idempotent)?;
-            self.state = State::Routed(method, router.invoke(call));
-            // Whoever routes it also repeats it.
-            self.again = None;
-            return Ok(());
+            let (method, call) = self.to_route(&args)?;
+            return self.routed(method, router.invoke(call));
         }
         let (sender, receiver) = oneshot::channel();
         let reply = Reply::Typed(sender);
@@ -275,6 +286,25 @@ impl<K: Handlers, T, E> CallFuture<'_, K, T, E> {
                 Err(refusal)
             }
         }
+    }
+
+    /// Prepares the call for another node; returns its method, too.
+    fn to_route(&self, args: &K::Args) -> Result<(usize, RoutedCall), Refusal> {
+        let (client, method) = (&self.target.client, K::method(args));
+        let mut invocation = client.invocation::<K>(&self.target.id, args, Mode::Call)?;
+        invocation.call = self.identity();
+        invocation.timeout = self
+            .deadline
+            .saturating_duration_since(client.hosting.now());
+        let call = client.routed(invocation, role::<K>(), K::METHODS[method].idempotent)?;
+        Ok((method, call))
+    }
+
+    /// Notes that the call is on its way. Whoever routes it also repeats it.
+    fn routed(&mut self, method: usize, answer: Answer) -> Result<(), Refusal> {
+        self.state = State::Routed(method, answer);
+        self.again = None;
+        Ok(())
     }
 
     fn identity(&self) -> Option<CallId> {
@@ -443,10 +473,7 @@ impl Client {
             return self.send(message).await;
         }
         if let Some(router) = self.hosting.route(K::KIND, id.as_str()).cloned() {
-            let idempotent = K::METHODS[K::method(&args)].idempotent;
-            let mut invocation = self.invocation::<K>(id, &args, Mode::Cast)?;
-            invocation.call = call;
-            let routed = self.routed(invocation, directory.role(), idempotent)?;
+            let routed = self.cast_to_route::<K>(id, &args, call)?;
             return router.invoke(routed).await.map(drop);
         }
         self.accepting()?;
@@ -464,6 +491,29 @@ impl Client {
                 admitted => return admitted.map(drop),
             }
         }
+    }
+
+    /// Queues a message for a volatile entity of a kind that is not hosted here.
+    async fn cast_elsewhere<K: Handlers>(
+        &self,
+        id: &EntityId,
+        args: &K::Args,
+        call: Option<CallId>,
+    ) -> Result<(), Refusal> {
+        let routed = self.cast_to_route::<K>(id, args, call)?;
+        self.hosting.send_elsewhere(routed).await.map(drop)
+    }
+
+    fn cast_to_route<K: Handlers>(
+        &self,
+        id: &EntityId,
+        args: &K::Args,
+        call: Option<CallId>,
+    ) -> Result<RoutedCall, Refusal> {
+        let idempotent = K::METHODS[K::method(args)].idempotent;
+        let mut invocation = self.invocation::<K>(id, args, Mode::Cast)?;
+        invocation.call = call;
+        self.routed(invocation, role::<K>(), idempotent)
     }
 
     /// Writes a typed call down for another node.

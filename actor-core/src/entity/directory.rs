@@ -255,6 +255,14 @@ impl<K: Handlers> Directory<K> {
     }
 }
 
+/// Returns what the kind is, hosted here or not.
+pub(crate) fn role<K: Handlers>() -> Role {
+    match K::DURABLE {
+        Some(_) => Role::DurableEntity,
+        None => Role::Entity,
+    }
+}
+
 /// Says whether the framework asks again under the same identity: nothing was committed, or what
 /// was is remembered.
 pub(crate) fn refusal_is_retried<K: Handlers>(refusal: &Refusal, has_identity: bool) -> bool {
@@ -286,12 +294,12 @@ impl<K: Handlers> Hosted for Directory<K> {
         K::KIND
     }
 
+    fn group(&self) -> &'static str {
+        K::GROUP
+    }
+
     fn role(&self) -> Role {
-        if K::DURABLE.is_some() {
-            Role::DurableEntity
-        } else {
-            Role::Entity
-        }
+        role::<K>()
     }
 
     fn exposed(&self) -> bool {

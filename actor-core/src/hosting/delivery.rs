@@ -77,22 +77,31 @@ impl Hosting {
         let Some(key) = announcement.key.as_deref().filter(|key| !key.is_empty()) else {
             return Vec::new();
         };
+        let message = |kind: Arc<str>, method: Arc<str>| StoredMessage {
+            kind,
+            id: EntityId::from(key),
+            message: self.call_ids.next(),
+            method,
+            codec: Codec::Json,
+            args: announcement.data.clone(),
+            request: None,
+            due: None,
+            expires: None,
+            keyed: false,
+        };
         let mut messages = Vec::new();
         for hosted in self.kinds.values() {
             let receives = |handler: &&EventHandler| *handler.event == *announcement.name;
             for handler in hosted.events().iter().filter(receives) {
-                messages.push(StoredMessage {
-                    kind: hosted.kind().into(),
-                    id: EntityId::from(key),
-                    message: self.call_ids.next(),
-                    method: hosted.methods()[handler.method].name.into(),
-                    codec: Codec::Json,
-                    args: announcement.data.clone(),
-                    request: None,
-                    due: None,
-                    expires: None,
-                    keyed: false,
-                });
+                let method = hosted.methods()[handler.method].name;
+                messages.push(message(hosted.kind().into(), method.into()));
+            }
+        }
+        // Other nodes may host kinds that this one does not, and say what those receive.
+        for row in self.groups.catalog().kinds().values() {
+            if !self.kinds.contains_key(&*row.kind) && row.receives.contains(&announcement.name) {
+                let method = EventHandler::method_name(&announcement.name);
+                messages.push(message(row.kind.clone(), method.into()));
             }
         }
         messages

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     clock::{Clock, Rng},
     component::Registry,
+    groups::Groups,
     id::{CallIds, ShardId},
     router::{IdSource, Probe, Router},
     shards::Shards,
@@ -71,6 +72,8 @@ pub struct HostingConfig {
     pub store: Store,
     /// The shards this node owns.
     pub shards: Arc<Shards>,
+    /// The groups that shards are in. Default: one for all kinds.
+    pub groups: Arc<Groups>,
     /// Randomness; seeded by a simulation.
     pub rng: Rng,
     /// Whether the node's former life, if any, ended without a drain.
@@ -99,6 +102,7 @@ impl HostingConfig {
             registry,
             resources: Resources::default(),
             store,
+            groups: Arc::new(Groups::alone(shards.count())),
             shards,
             rng: Rng::from_system(),
             former_life_unclean: false,
@@ -118,10 +122,7 @@ impl Hosting {
     /// # Errors
     /// When two types claim one kind name, or the store cannot be read.
     pub async fn start(config: HostingConfig) -> crate::Result<Arc<Self>> {
-        if let Some(kind) = config.registry.clashes.first() {
-            let text = format!("two types claim the kind `{kind}`: name one `#[entity(kind = …)]`");
-            return Err(crate::Failure::fatal("kind_clash", text));
-        }
+        config.registry.check()?;
         let suspect_up_to = if config.former_life_unclean {
             let last = config.store.read("last message", |connection| {
                 Box::pin(async move { crate::store::mailbox::last_seq(connection).await })
@@ -141,6 +142,7 @@ impl Hosting {
             wheel: Arc::new(Wheel::new(clock)),
             lanes: OnceLock::new(),
             shards: config.shards.clone(),
+            groups: config.groups,
             topics: topics.clone(),
             timers: Timers::default(),
             call_ids: CallIds::new(config.rng.bits()),

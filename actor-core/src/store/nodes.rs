@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::{Connection, Row, Sql, StoreError, Value, declined, suspicions, value::milliseconds};
-use crate::id::{Epoch, Incarnation, NodeId, ShardId};
+use crate::id::{Epoch, GroupId, Incarnation, NodeId, ShardId};
 
 /// What a node says about itself in its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct NodeRow {
     pub weight: u32,
     /// How many short lives of this name in a row ended before this one without order.
     pub falls: u32,
+    /// The groups of shards it is a member of, in order.
+    pub groups: Vec<GroupId>,
 }
 
 /// What a renewal found.
@@ -91,7 +93,7 @@ const REGISTER: Sql = Sql {
              ON CONFLICT (node) DO UPDATE SET incarnation = nodes.incarnation + 1,
                address = excluded.address, state = excluded.state,
                expires_at = excluded.expires_at, started_at = excluded.started_at,
-               ended_at = 0, weight = 1,
+               ended_at = 0, weight = 1, member_of = '',
                falls = CASE WHEN nodes.state = 'left' OR nodes.started_at < $6 THEN 0
                             ELSE nodes.falls + 1 END
              RETURNING incarnation",
@@ -100,7 +102,7 @@ const REGISTER: Sql = Sql {
                ON CONFLICT (node) DO UPDATE SET incarnation = nodes.incarnation + 1,
                  address = excluded.address, state = excluded.state,
                  expires_at = excluded.expires_at, started_at = excluded.started_at,
-                 ended_at = 0, weight = 1,
+                 ended_at = 0, weight = 1, member_of = '',
                  falls = CASE WHEN nodes.state = 'left'
                                 OR nodes.started_at < actor_now() + $6 THEN 0
                               ELSE nodes.falls + 1 END
@@ -167,6 +169,23 @@ pub async fn set_weight(
 ) -> Result<(), StoreError> {
     let values = vec![node.into(), incarnation.into(), weight.into()];
     c.execute(&WEIGH, values).await.map(drop)
+}
+
+const JOIN: Sql = Sql::same("UPDATE nodes SET member_of = $3 WHERE node = $1 AND incarnation = $2");
+
+/// Says which groups this life of the node is a member of; none if it never says.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn set_groups(
+    c: &mut Connection,
+    node: &NodeId,
+    incarnation: Incarnation,
+    groups: &[GroupId],
+) -> Result<(), StoreError> {
+    let numbers: Vec<_> = groups.iter().map(|group| group.0.to_string()).collect();
+    let values = vec![node.into(), incarnation.into(), numbers.join(" ").into()];
+    c.execute(&JOIN, values).await.map(drop)
 }
 
 const RENEW: Sql = Sql {
@@ -327,10 +346,10 @@ async fn end(
 
 const LIST: Sql = Sql {
     sqlite: "SELECT node, incarnation, address, state, expires_at - $1, started_at,
-               $1 - started_at, weight, falls
+               $1 - started_at, weight, falls, member_of
              FROM nodes ORDER BY node",
     postgres: "SELECT node, incarnation, address, state, expires_at - (actor_now() + $1),
-                 started_at, actor_now() + $1 - started_at, weight, falls
+                 started_at, actor_now() + $1 - started_at, weight, falls, member_of
                FROM nodes ORDER BY node",
 };
 
@@ -345,6 +364,8 @@ pub async fn list(c: &mut Connection, ttl: Duration) -> Result<Vec<NodeRow>, Sto
 }
 
 fn read(row: &Row, ttl: Duration) -> Result<NodeRow, StoreError> {
+    let groups = row.text(9)?;
+    let groups = groups.split_whitespace();
     Ok(NodeRow {
         node: row.node(0)?,
         incarnation: row.incarnation(1)?,
@@ -355,6 +376,9 @@ fn read(row: &Row, ttl: Duration) -> Result<NodeRow, StoreError> {
         age: Duration::from_millis(u64::try_from(row.int(6)?).unwrap_or(0)),
         weight: u32::try_from(row.int(7)?).unwrap_or(1),
         falls: u32::try_from(row.int(8)?).unwrap_or(0),
+        groups: groups
+            .filter_map(|group| group.parse().ok().map(GroupId))
+            .collect(),
     })
 }
 

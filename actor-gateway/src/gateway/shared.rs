@@ -7,13 +7,10 @@ use std::{
 };
 
 use actor_cluster::{
-    Node,
+    Node, Settings,
     node::{Cluster, Phase},
 };
-use actor_core::{
-    Client, Refusal,
-    hosting::{Hosted, Role},
-};
+use actor_core::{Client, Refusal, clock::Instant, hosting::Role};
 
 use super::{Gateway, Guard, Limits, TopicAccess};
 use crate::{drain::Drain, metrics::Stuck, session::registry::Sessions};
@@ -61,32 +58,44 @@ impl Shared {
         }
     }
 
-    /// Returns an exposed kind of this family that has this method.
+    /// Checks that there is an exposed kind of this family that has this method. Of one that other
+    /// nodes host only its owner knows the methods, and says so.
     ///
     /// What is not exposed looks exactly like what does not exist.
-    pub(crate) fn exposed(
+    pub(crate) async fn exposed(
         &self,
         family: Family,
         kind: &str,
         method: &str,
-    ) -> Result<&Arc<dyn Hosted>, Refusal> {
+        deadline: Instant,
+    ) -> Result<(), Refusal> {
         let no_kind = |noun: &str| {
             let text = format!("there is no {noun} {} here", shown(kind));
             Err(Refusal::NotHosted(text.into()))
         };
-        let hosted = self.client.hosting().hosted(kind).ok();
-        let Some(hosted) = hosted.filter(|hosted| hosted.exposed()) else {
-            return no_kind("kind");
+        let hosting = self.client.hosting();
+        let hosted = hosting.hosted(kind).ok();
+        let (exposed, role) = match hosted {
+            Some(hosted) => (hosted.exposed(), hosted.role()),
+            None => match hosting.find_kind(kind, deadline).await {
+                Ok(row) => (row.exposed, row.role),
+                Err(Refusal::NotHosted(_)) => return no_kind("kind"),
+                Err(refusal) => return Err(refusal),
+            },
         };
-        match (family, hosted.role()) {
-            (Family::Sagas, Role::Workflow) => return Ok(hosted),
+        if !exposed {
+            return no_kind("kind");
+        }
+        match (family, role) {
+            (Family::Sagas, Role::Workflow) => return Ok(()),
             (Family::Sagas, _) => return no_kind("workflow"),
             (Family::Entities, Role::Workflow) => return no_kind("entity kind"),
             (Family::Entities, _) => {}
         }
+        let Some(hosted) = hosted else { return Ok(()) };
         let mut callable = hosted.methods().iter().filter(|known| known.callable);
         if callable.any(|known| known.name == method) {
-            return Ok(hosted);
+            return Ok(());
         }
         let text = format!("kind `{kind}` has no method {}", shown(method));
         Err(Refusal::NotHosted(text.into()))
@@ -134,7 +143,9 @@ impl Shared {
             .hosting()
             .shards()
             .lease_left(self.client.hosting().now());
-        leased.is_some() && settings.is_some_and(|settings| settings.weight == 0)
+        let no_group = self.client.hosting().groups().joined().is_empty();
+        let sends = |settings: &Settings| settings.weight == 0 || no_group;
+        leased.is_some() && settings.is_some_and(sends)
     }
 
     /// Returns the open topics.

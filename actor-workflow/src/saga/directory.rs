@@ -321,6 +321,10 @@ impl Hosted for Sagas {
         self.recipe.kind()
     }
 
+    fn group(&self) -> &'static str {
+        self.recipe.group()
+    }
+
     fn role(&self) -> Role {
         Role::Workflow
     }

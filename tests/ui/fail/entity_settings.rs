@@ -6,7 +6,7 @@ macro_rules! no_handlers {
     ($($name:ident)*) => { $(#[handlers] impl $name {})* };
 }
 no_handlers!(Unknown Repeated Flag Unquoted Soon TooShort NoRoom WrongKind Version Unstored);
-no_handlers!(WrongTakeover BareTakeover);
+no_handlers!(WrongTakeover BareTakeover Group);
 
 #[derive(Entity, Default)]
 #[entity(persistent)]
@@ -55,5 +55,9 @@ struct Version;
 #[derive(Entity, Default)]
 #[entity(version = 2)]
 struct Unstored;
+
+#[derive(Entity, Default)]
+#[entity(group = "Big Memory")]
+struct Group;
 
 fn main() {}

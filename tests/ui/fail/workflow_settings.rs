@@ -13,7 +13,7 @@ macro_rules! runs {
         })*
     };
 }
-runs!(Unknown Repeated Flag Version Text NoType NoName WrongName);
+runs!(Unknown Repeated Flag Version Text NoType NoName WrongName WrongGroup);
 
 #[derive(Workflow, Serialize, Deserialize)]
 #[workflow(retries = 3)]
@@ -46,5 +46,9 @@ struct NoName;
 #[derive(Workflow, Serialize, Deserialize)]
 #[workflow(kind = "Check Out")]
 struct WrongName;
+
+#[derive(Workflow, Serialize, Deserialize)]
+#[workflow(group = "2nd")]
+struct WrongGroup;
 
 fn main() {}

@@ -22,7 +22,13 @@ impl ShoppingCart {}
 
 #[derive(Entity, Default, Serialize, Deserialize)]
 #[entity(durable, version = 2, passivate = "1500ms", mailbox = 100)]
-#[entity(key_retention = "1h", takeover = "lease", expose, kind = "basket")]
+#[entity(
+    key_retention = "1h",
+    takeover = "lease",
+    expose,
+    group = "media",
+    kind = "basket"
+)]
 struct Cart;
 
 #[handlers]
@@ -53,6 +59,7 @@ fn main() {
     assert_eq!(ShoppingCart::OPTIONS.takeover, Takeover::Early);
     assert_eq!(Shelf::OPTIONS.takeover, Takeover::Early);
     assert!(!ShoppingCart::OPTIONS.exposed);
+    assert_eq!(ShoppingCart::GROUP, "default");
 
     assert_eq!(Cart::KIND, "basket");
     assert_eq!(Cart::DURABLE.map(|durable| durable.version), Some(2));
@@ -61,4 +68,5 @@ fn main() {
     assert_eq!(Cart::OPTIONS.key_retention, Duration::from_secs(3600));
     assert_eq!(Cart::OPTIONS.takeover, Takeover::Lease);
     assert!(Cart::OPTIONS.exposed);
+    assert_eq!(Cart::GROUP, "media");
 }

@@ -15,7 +15,7 @@ impl Run for PlaceOrder {
 
 #[derive(Workflow, Serialize, Deserialize)]
 #[workflow(output = Vec<Option<u32>>, version = 3)]
-#[workflow(expose, kind = "checkout")]
+#[workflow(expose, group = "media", kind = "checkout")]
 struct Checkout {
     lines: Vec<u32>,
 }
@@ -37,6 +37,7 @@ fn main() {
     assert_eq!(PlaceOrder::KIND, "place-order");
     assert_eq!(PlaceOrder::VERSION, 1);
     assert_eq!([PlaceOrder::EXPOSED, Checkout::EXPOSED], [false, true]);
+    assert_eq!([PlaceOrder::GROUP, Checkout::GROUP], ["default", "media"]);
     assert_eq!(output_of::<PlaceOrder>(), "()");
 
     assert_eq!(Checkout::KIND, "checkout");

@@ -12,7 +12,7 @@ fn lives(names: &[&str]) -> Lives {
 }
 
 fn even(count: u32, names: &[&str]) -> Vec<NodeId> {
-    let assignment = assign(count, &weights(names), &Declined::new());
+    let assignment = assign(0..count, &weights(names), &Declined::new());
     assignment.owners().cloned().collect()
 }
 
@@ -68,7 +68,7 @@ fn a_node_that_leaves_moves_little_but_its_own_shards() {
 fn shards_of_the_dead_are_taken_and_shards_of_the_living_given_up_by_their_owner_only() {
     let (a, b) = (NodeId::new("a"), NodeId::new("b"));
     let there = lives(&["a", "b"]);
-    let wanted = assign(8, &weights(&["a", "b"]), &Declined::new());
+    let wanted = Wanted::of(8, &[weights(&["a", "b"])], &Declined::new());
     let wanted_by = |node: &NodeId| -> Vec<ShardId> {
         let shards = (0..8).map(ShardId);
         shards
@@ -91,7 +91,7 @@ fn shards_of_the_dead_are_taken_and_shards_of_the_living_given_up_by_their_owner
     };
     assert_eq!(moves(&a, &there, &mine, &wanted), expected);
     assert_eq!(moves(&b, &there, &mine, &wanted), Moves::default());
-    let nobody = Assignment::default();
+    let nobody = Wanted::of(8, &[Weights::new()], &Declined::new());
     assert_eq!(moves(&a, &there, &mine, &nobody), Moves::default());
 }
 
@@ -109,9 +109,9 @@ fn a_declined_shard_goes_to_a_node_that_can_serve_it_and_others_stay() {
     };
     let declined = Declined::from([(of_a[0], by(&[&a])), (of_a[1], by(&[&a, &b]))]);
 
-    let after = assign(16, &both, &declined);
+    let after = Wanted::of(16, &[both], &declined);
 
-    let owners: Vec<_> = after.owners().cloned().collect();
+    let owners: Vec<_> = after.groups[0].owners().cloned().collect();
     let differ = (0..16).filter(|shard| before[*shard] != owners[*shard]);
     assert_eq!(differ.collect::<Vec<_>>(), [of_a[0].0 as usize]);
     let mine: Vec<_> = before
@@ -135,16 +135,87 @@ fn what_was_computed_is_kept_until_something_changes() {
     ];
 
     for (count, weights, declined) in changes {
-        let fresh = assign(count, &weights, &declined);
+        let members = vec![weights];
+        let fresh = Wanted::of(count, &members, &declined);
         assert_eq!(
-            cached.assign(count, weights.clone(), declined.clone()),
+            cached.assign(count, members.clone(), declined.clone()),
             &fresh
         );
-        let kept = cached.assign(count, weights.clone(), declined.clone());
-        let kept = kept.owners.as_ptr();
-        let again = cached.assign(count, weights, declined).owners.as_ptr();
+        let kept = cached.assign(count, members.clone(), declined.clone());
+        let kept = kept.groups.as_ptr();
+        let again = cached.assign(count, members, declined).groups.as_ptr();
         assert_eq!(again, kept, "it was computed twice");
     }
+}
+
+#[test]
+fn the_shards_of_a_group_are_shared_among_its_members_only() {
+    let table: [(&[&[&str]], &str); 4] = [
+        (&[&["a", "b"], &["b", "c"]], "one node is in both"),
+        (&[&["a", "b"], &["c", "d", "e"]], "nobody is in both"),
+        (&[&["a"], &[]], "one has no members"),
+        (&[&[], &["a"], &["a", "b"]], "the first has none"),
+    ];
+    for (groups, claim) in table {
+        let members: Vec<_> = groups.iter().map(|names| weights(names)).collect();
+
+        let wanted = Wanted::of(64, &members, &Declined::new());
+
+        for (group, names) in (0..).zip(groups) {
+            let shards = (group * 64..(group + 1) * 64).map(ShardId);
+            let owners: Vec<_> = shards
+                .filter_map(|shard| wanted.owner(shard).cloned())
+                .collect();
+            let loads = loads(&owners);
+            let expected = if names.is_empty() { 0 } else { 64 };
+            assert_eq!(owners.len(), expected, "{claim}");
+            assert!(
+                loads.keys().all(|node| names.contains(node)),
+                "{claim}: {loads:?}"
+            );
+            let most = (64 * 120_usize).div_ceil(names.len().max(1) * 100);
+            assert!(
+                loads.values().all(|load| *load <= most),
+                "{claim}: {loads:?}"
+            );
+        }
+        assert_eq!(
+            wanted.owner(ShardId(64 * groups.len() as u32)),
+            None,
+            "{claim}"
+        );
+    }
+}
+
+#[test]
+fn who_comes_into_one_group_moves_nothing_of_another() {
+    let (default, before) = (weights(&["a", "b", "c"]), weights(&["d", "e"]));
+    let after = weights(&["d", "e", "f"]);
+    let wanted = |media| Wanted::of(64, &[default.clone(), media], &Declined::new());
+    let (one, other) = (wanted(before), wanted(after));
+
+    let differ = |shards: Range<u32>| {
+        let mut shards = shards.map(ShardId);
+        shards.any(|shard| one.owner(shard) != other.owner(shard))
+    };
+
+    assert!(!differ(0..64) && differ(64..128));
+}
+
+#[test]
+fn shards_of_a_group_without_members_stay_where_they_are() {
+    let (a, there) = (NodeId::new("a"), lives(&["a"]));
+    let wanted = Wanted::of(2, &[Weights::new(), weights(&["a"])], &Declined::new());
+    let mine = Some((a.clone(), Incarnation(1)));
+    let rows = [mine, None, None, None];
+
+    let moves = moves(&a, &there, &rows, &wanted);
+
+    let expected = Moves {
+        take: vec![ShardId(2), ShardId(3)],
+        give_up: vec![],
+    };
+    assert_eq!(moves, expected);
 }
 
 /// A cluster as large as the framework is meant for.
@@ -186,7 +257,7 @@ fn moves_little(with: &[NodeId], without: &[NodeId], node: &str) {
 #[test]
 fn a_thousand_nodes_share_a_hundred_thousand_shards_and_one_more_or_less_moves_its_part() {
     let computed = |weights: &Weights| -> Vec<NodeId> {
-        let assignment = assign(SHARDS, weights, &Declined::new());
+        let assignment = assign(0..SHARDS, weights, &Declined::new());
         assignment.owners().cloned().collect()
     };
     // Every tenth machine is four times as large, and some only send.

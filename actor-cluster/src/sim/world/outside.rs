@@ -9,13 +9,14 @@ use actor_core::{
     Client,
     clock::Clock,
     component::Registry,
+    groups::Groups,
     hosting::{Hosting, HostingConfig},
     id::{Incarnation, NodeId},
     shards::Shards,
     store::{
         BoxFuture, Executor, Store, StoreConfig, TaskExecutor,
         executor::{Job, Lost},
-        meta, migrate, nodes, ownership,
+        kinds, meta, migrate, nodes, ownership,
     },
 };
 
@@ -71,11 +72,13 @@ pub(super) async fn client(
     let executor = SimExecutor::new(shared.clone(), part, clock, cut);
     let shards = Shards::new(SHARDS, NodeId::new(part.to_string()), Incarnation(1));
     let store = store.with_executor(Arc::new(executor));
-    let peers = links(shared, driver, &shards).await;
+    let groups = Arc::new(Groups::alone(SHARDS));
+    let peers = links(shared, driver, &shards, groups.clone()).await;
     let aside = store.with_executor(Arc::new(Aside(shared.clone())));
     tokio::spawn(look(peers.clone(), aside, shared.clone()));
     let mut config = HostingConfig::new(registry, store, Arc::new(shards));
     config.serves = false;
+    config.groups = groups;
     config.rng = rng(shared.seed, "outside");
     config.router = Some(Arc::new(LinkRouter(peers)));
     let hosting = Hosting::start(config).await;
@@ -83,7 +86,12 @@ pub(super) async fn client(
 }
 
 /// Opens the test's links. Nobody dials them: it is no member.
-async fn links(shared: &Arc<Shared>, driver: &Machine, shards: &Shards) -> Arc<Peers> {
+async fn links(
+    shared: &Arc<Shared>,
+    driver: &Machine,
+    shards: &Shards,
+    groups: Arc<Groups>,
+) -> Arc<Peers> {
     let host = Host::from(driver.part);
     let sockets = SimSockets {
         shared: shared.clone(),
@@ -107,13 +115,7 @@ async fn links(shared: &Arc<Shared>, driver: &Machine, shards: &Shards) -> Arc<P
     let desk = Arc::new(Desk::default());
     links.open(me.incarnation, Arc::new(Arrivals(desk.clone())));
     let random = rng(shared.seed, "routes");
-    Arc::new(Peers::new(
-        me,
-        shards.count(),
-        Arc::new(links),
-        desk,
-        random,
-    ))
+    Arc::new(Peers::new(me, groups, Arc::new(links), desk, random))
 }
 
 /// Keeps up with who is there and who owns what; sooner if a link comes or goes. It takes no time.
@@ -122,9 +124,13 @@ async fn look(peers: Arc<Peers>, store: Store, shared: Arc<Shared>) {
     loop {
         let ttl = shared.lease_ttl();
         let read = store.read("shard map", move |c| {
-            Box::pin(async move { Ok((nodes::list(c, ttl).await?, ownership::list(c).await?)) })
+            Box::pin(async move {
+                let (nodes, shards) = (nodes::list(c, ttl).await?, ownership::list(c).await?);
+                Ok((nodes, shards, kinds::list(c).await?))
+            })
         });
-        if let Ok((nodes, shards)) = read.await {
+        if let Ok((nodes, shards, catalog)) = read.await {
+            peers.groups.learn(catalog);
             peers.see(&nodes, &shards);
         }
         // Both arms only wait.

@@ -80,3 +80,15 @@ pub(crate) fn name(meta: &ParseNestedMeta<'_>) -> syn::Result<String> {
         "not a wire name: write up to 64 small letters, digits and `-`, beginning with a letter",
     ))
 }
+
+/// Reads the name of a group of shards.
+pub(crate) fn group(meta: &ParseNestedMeta<'_>) -> syn::Result<String> {
+    let text: LitStr = value(meta, "\"media\"")?;
+    if naming::is_name(&text.value()) {
+        return Ok(text.value());
+    }
+    Err(syn::Error::new_spanned(
+        &text,
+        "not a group: write up to 64 small letters, digits and `-`, beginning with a letter",
+    ))
+}

@@ -17,6 +17,7 @@ const FORMS: &[&str] = &[
     "key_retention = \"24h\"",
     "takeover = \"lease\"",
     "expose",
+    "group = \"media\"",
     "kind = \"wire-name\"",
 ];
 
@@ -42,6 +43,7 @@ pub(crate) struct Options {
     key_retention: Option<Duration>,
     takeover: Option<Takeover>,
     exposed: bool,
+    group: Option<String>,
 }
 
 impl Options {
@@ -63,6 +65,7 @@ impl Options {
                 }
                 "takeover" => self.takeover = Some(takeover(meta)?),
                 "expose" => self.exposed = attributes::flag(meta)?,
+                "group" => self.group = Some(attributes::group(meta)?),
                 "kind" => self.kind = Some(attributes::name(meta)?),
                 _ => return Ok(false),
             }
@@ -95,6 +98,12 @@ impl Options {
                 ..::actor_core::__private::EntityOptions::DEFAULT
             }
         }
+    }
+
+    /// Prints the group, if it is not the default one.
+    pub(crate) fn print_group(&self) -> Option<TokenStream> {
+        let group = self.group.as_ref()?;
+        Some(quote!(const GROUP: &'static str = #group;))
     }
 
     /// Prints how the state is stored.

@@ -33,7 +33,8 @@ fn an_entity_without_settings_is_volatile_and_has_the_defaults() {
 fn every_setting_is_printed() {
     let printed = expand(quote! {
         #[entity(durable, version = 2, passivate = "1500ms", mailbox = 7)]
-        #[entity(key_retention = "1h", takeover = "lease", expose, kind = "basket")]
+        #[entity(key_retention = "1h", takeover = "lease", expose)]
+        #[entity(group = "media", kind = "basket")]
         struct Cart;
     });
     let text = printed.to_string();
@@ -47,6 +48,7 @@ fn every_setting_is_printed() {
         "mailbox : 7usize",
         "takeover : :: actor_core :: __private :: Takeover :: Lease",
         "exposed : true",
+        "const GROUP : & 'static str = \"media\"",
     ] {
         assert!(text.contains(part), "no {part} in {text}");
     }
@@ -137,7 +139,8 @@ fn an_unknown_setting_lists_what_is_accepted() {
         [
             "`persistent` is not a setting: write one of `durable`, `version = 2`, \
           `passivate = \"10m\"`, `mailbox = 100`, `key_retention = \"24h\"`, \
-          `takeover = \"lease\"`, `expose`, `kind = \"wire-name\"`"
+          `takeover = \"lease\"`, `expose`, `group = \"media\"`, \
+          `kind = \"wire-name\"`"
         ]
     );
 }

@@ -24,6 +24,7 @@ fn a_workflow_without_settings_returns_nothing_and_is_version_one() {
 fn every_setting_is_printed() {
     let printed = expand(quote! {
         #[workflow(output = Result<Receipt, Vec<u8>>, version = 3, expose, kind = "checkout")]
+        #[workflow(group = "media")]
         struct PlaceOrder;
     })
     .to_string();
@@ -33,6 +34,7 @@ fn every_setting_is_printed() {
         "\"checkout\"",
         "VERSION : u32 = 3u32",
         "EXPOSED : bool = true",
+        "const GROUP : & 'static str = \"media\"",
     ] {
         assert!(printed.contains(part), "no {part} in {printed}");
     }
@@ -59,7 +61,7 @@ fn a_mistake_is_refused_and_says_what_to_write() {
         (
             tokens("#[workflow(retries = 3)] struct A;"),
             "`retries` is not a setting: write one of `output = Type`, `version = 2`, `expose`, \
-             `kind = \"wire-name\"`",
+             `group = \"media\"`, `kind = \"wire-name\"`",
         ),
     ];
     for (item, expected) in cases {

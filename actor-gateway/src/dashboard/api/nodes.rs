@@ -11,6 +11,7 @@ use actor_core::{
     hosting::Hosting,
     id::{Incarnation, NodeId},
     store::{
+        kinds::{self, Catalog},
         nodes::{self, NodeRow},
         ownership::{self, ShardRow},
         tables,
@@ -39,17 +40,18 @@ pub(in crate::dashboard) async fn list(
             Box::pin(async move {
                 let nodes = nodes::list(connection, ttl).await?;
                 let shards = ownership::list(connection).await?;
-                Ok((nodes, shards, tables::health(connection).await?))
+                let catalog = kinds::list(connection).await?;
+                Ok((nodes, shards, catalog, tables::health(connection).await?))
             })
         });
-    let (rows, shards, tables) = rows.await.map_err(store)?;
+    let (rows, shards, catalog, tables) = rows.await.map_err(store)?;
     let cluster = shared.cluster();
     let singletons: Vec<_> = cluster
         .singletons
         .iter()
         .map(|singleton| once(singleton, &shards))
         .collect();
-    let mut owned = BTreeMap::new();
+    let (mut owned, count) = (BTreeMap::new(), shards.len());
     for life in shards.into_iter().filter_map(|row| row.owner) {
         *owned.entry(life).or_insert(0_u32) += 1;
     }
@@ -59,6 +61,8 @@ pub(in crate::dashboard) async fn list(
         let shards = owned.get(&(row.node.clone(), row.incarnation)).copied();
         let link = dialled(&cluster.links, &row.node, row.incarnation);
         let mut about = about(hosting, &row, shards.unwrap_or(0), link);
+        let groups = row.groups.iter().map(|group| catalog.name(*group));
+        about["groups"] = json!(groups.collect::<Vec<_>>());
         about["progress"] = reports.progress(&row);
         about
     });
@@ -67,7 +71,7 @@ pub(in crate::dashboard) async fn list(
         "self": hosting.shards().node().as_str(),
         "now_ms": hosting.store().now_ms(),
         "version": env!("CARGO_PKG_VERSION"),
-        "shards": hosting.shards().count(),
+        "shards": count,
         "sessions": shared.sessions.count(),
         "stuck": stuck.map(|here| here + cluster.stuck_unowned),
         "draining": hosting.accepting().is_err(),
@@ -141,9 +145,13 @@ pub(in crate::dashboard) async fn shards(
     let rows = hosting
         .store()
         .read("shards for the dashboard", |connection| {
-            Box::pin(async move { ownership::list(connection).await })
+            Box::pin(async move {
+                let rows = ownership::list(connection).await?;
+                Ok((rows, kinds::list(connection).await?))
+            })
         });
-    let rows = rows.await.map_err(store)?;
+    let (rows, catalog) = rows.await.map_err(store)?;
+    let (all, each) = (rows.len(), hosting.groups().count());
     let leaving = reports::of_all(&shared).await.leaving();
     let (mut moving, mut unowned) = (0, 0);
     let shards = rows.into_iter().map(|row| {
@@ -156,6 +164,7 @@ pub(in crate::dashboard) async fn shards(
             .unzip();
         json!({
             "shard": row.shard,
+            "group": catalog.name(row.shard.group(each)),
             "owner": owner,
             "incarnation": life,
             "epoch": row.epoch,
@@ -164,9 +173,18 @@ pub(in crate::dashboard) async fn shards(
     });
     let shards: Vec<Value> = shards.collect();
     Ok(Json(json!({
-        "count": hosting.shards().count(),
+        "count": all,
+        "groups": groups(&catalog, each),
         "moving": moving,
         "unowned": unowned,
         "shards": shards,
     })))
+}
+
+/// Says which shards each group has: `count` of them, from `first` on.
+fn groups(catalog: &Catalog, count: u32) -> Value {
+    let numbered = (0_u32..).zip(catalog.groups());
+    numbered
+        .map(|(number, name)| json!({"group": name, "first": number * count, "count": count}))
+        .collect()
 }

@@ -76,7 +76,14 @@ pub(in crate::dashboard) async fn steer(
     Segments((kind, id, verb)): Segments<(String, String, String)>,
 ) -> Result<Json<Value>, Rejection> {
     let hosting = shared.client.hosting();
-    let is_workflow = hosting.hosted(&kind)?.role() == Role::Workflow;
+    let role = match hosting.hosted(&kind) {
+        Ok(hosted) => hosted.role(),
+        Err(_) => {
+            let deadline = hosting.deadline(sagas::ANSWER_MARGIN);
+            hosting.find_kind(&kind, deadline).await?.role
+        }
+    };
+    let is_workflow = role == Role::Workflow;
     if !is_workflow || !["cancel", "pause", "resume"].contains(&verb.as_str()) {
         let text = format!("an operator cannot {} {}", shown(&verb), shown(&kind));
         return Err(Rejection::new("not_hosted", text));
