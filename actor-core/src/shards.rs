@@ -32,6 +32,8 @@ pub struct Shards {
     node: NodeId,
     incarnation: Incarnation,
     epochs: Box<[AtomicU64]>,
+    /// How often each shard was won.
+    tenures: Box<[AtomicU64]>,
     /// How far each shard is on its way to another node.
     stages: Box<[AtomicU8]>,
     /// Tells whoever waits for a shard to come or go that one did.
@@ -50,6 +52,7 @@ impl Shards {
             node,
             incarnation,
             epochs: (0..count).map(|_| AtomicU64::new(NOT_OWNED)).collect(),
+            tenures: (0..count).map(|_| AtomicU64::new(0)).collect(),
             stages: (0..count).map(|_| AtomicU8::new(SERVES)).collect(),
             news: News::default(),
             origin: Clock.now(),
@@ -89,10 +92,31 @@ impl Shards {
     /// Records that this node owns `shard` under `epoch`, and that it is not frozen. Unknown shards
     /// are ignored.
     pub fn grant(&self, shard: ShardId, epoch: Epoch) {
-        if let Some(slot) = self.slot(shard) {
+        if let (Some(slot), Some(tenure)) = (self.slot(shard), self.tenures.get(place(shard))) {
+            if epoch.0 != NOT_OWNED && slot.load(Ordering::Acquire) == NOT_OWNED {
+                // Before the epoch: who sees the shard owned again sees that it had been lost.
+                tenure.fetch_add(1, Ordering::Release);
+            }
             slot.store(epoch.0, Ordering::Release);
             self.set_stage(shard, SERVES);
         }
+    }
+
+    /// Returns which of the times this is that the node owns `shard`. A new epoch that the owner
+    /// gives itself does not end a tenure; losing the shard does, however that is found out.
+    ///
+    /// What is kept in memory of a shard is good for one tenure: read this before
+    /// [`Hosting::admits`](crate::hosting::Hosting::admits), and ask
+    /// [`holds`](Self::holds) before each use.
+    pub fn tenure(&self, shard: ShardId) -> u64 {
+        let tenure = self.tenures.get(place(shard));
+        tenure.map_or(0, |tenure| tenure.load(Ordering::Acquire))
+    }
+
+    /// Says whether `shard` is this node's and was so ever since `tenure` began.
+    pub fn holds(&self, shard: ShardId, tenure: u64) -> bool {
+        // In this order: a tenure that begins in between is seen by the second look.
+        self.epoch(shard).is_some() && self.tenure(shard) == tenure
     }
 
     /// Records that `shard` is about to leave: it is owned still, so what runs can be stored, but
@@ -211,7 +235,7 @@ impl Shards {
     }
 
     fn slot(&self, shard: ShardId) -> Option<&AtomicU64> {
-        self.epochs.get(usize::try_from(shard.0).ok()?)
+        self.epochs.get(place(shard))
     }
 
     fn nanos(&self, instant: Instant) -> u64 {
@@ -219,6 +243,10 @@ impl Shards {
         // One below the mark of an unlimited lease; more than five centuries of running.
         u64::try_from(since.as_nanos()).map_or(UNLIMITED - 1, |nanos| nanos.min(UNLIMITED - 1))
     }
+}
+
+fn place(shard: ShardId) -> usize {
+    shard.0 as usize
 }
 
 #[cfg(test)]
@@ -250,6 +278,41 @@ mod tests {
         assert!(shards.owns(SHARD, Epoch(8)));
         assert!(shards.revoke_epoch(SHARD, Epoch(8)));
         assert_eq!(shards.epoch(SHARD), None);
+    }
+
+    /// Each way of losing a shard and winning it back.
+    #[test]
+    fn a_tenure_ends_with_the_shard_and_not_with_its_epoch() {
+        type Change = fn(&Shards);
+        let table: [(&str, Change, bool); 7] = [
+            ("nothing", |_| {}, true),
+            (
+                "raised",
+                |it| assert!(it.replace(SHARD, Epoch(5), Epoch(6))),
+                true,
+            ),
+            ("granted twice", |it| it.grant(SHARD, Epoch(6)), true),
+            ("frozen", |it| it.freeze(SHARD), true),
+            ("fenced", |it| it.fence(SHARD, Epoch(5)), false),
+            ("given up", |it| it.revoke(SHARD), false),
+            ("all given up", Shards::revoke_all, false),
+        ];
+        for (claim, change, goes_on) in table {
+            let shards = shards();
+            shards.grant(SHARD, Epoch(5));
+            let tenure = shards.tenure(SHARD);
+
+            change(&shards);
+            assert_eq!(shards.holds(SHARD, tenure), goes_on, "{claim}");
+            shards.grant(SHARD, Epoch(9));
+
+            assert_eq!(
+                shards.holds(SHARD, tenure),
+                goes_on,
+                "{claim}, then won back"
+            );
+            assert!(shards.holds(SHARD, shards.tenure(SHARD)), "{claim}");
+        }
     }
 
     #[test]

@@ -15,6 +15,8 @@ mod network;
 mod once;
 mod operations;
 mod order;
+mod ownership;
 mod poison;
 mod releases;
+
 mod timers;

@@ -284,7 +284,7 @@ impl Member {
             self.hosting.shards(),
             (self.node().clone(), self.incarnation()),
         );
-        let (mut won, mut lost) = (false, 0);
+        let (mut won, mut gone, mut lost) = (false, Vec::new(), 0);
         for row in rows {
             let (mine, known) = (row.owner.as_ref() == Some(&me), shards.epoch(row.shard));
             match (mine, known) {
@@ -293,11 +293,16 @@ impl Member {
                     won = true;
                 }
                 (false, Some(epoch)) if shards.revoke_epoch(row.shard, epoch) => {
-                    self.hosting.give_up(row.shard);
+                    gone.push(row.shard);
                     lost += 1;
                 }
+                // A refused write took it away: whoever waits there is sent on.
+                (false, None) if self.hosting.runs_in(row.shard) => gone.push(row.shard),
                 _ => {}
             }
+        }
+        if !gone.is_empty() {
+            self.hosting.give_up(&gone);
         }
         let fenced = usize::try_from(shards.take_fenced()).unwrap_or(usize::MAX);
         if fenced > 0 {

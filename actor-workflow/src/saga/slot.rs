@@ -55,6 +55,8 @@ pub(crate) struct Asked {
 pub(crate) struct Slot {
     pub(crate) key: EntityKey,
     pub(crate) shard: ShardId,
+    /// The tenure of the shard that it was made in: it is good for no other.
+    pub(crate) tenure: u64,
     inner: Mutex<Inner>,
     /// Wakes the host; it is the only one who waits.
     changed: Notify,
@@ -78,7 +80,7 @@ struct Inner {
 }
 
 impl Slot {
-    pub(crate) fn new(key: EntityKey, shard: ShardId, now: Instant) -> Self {
+    pub(crate) fn new(key: EntityKey, (shard, tenure): (ShardId, u64), now: Instant) -> Self {
         let inner = Inner {
             asked: VecDeque::new(),
             waiting: Vec::new(),
@@ -92,6 +94,7 @@ impl Slot {
         Self {
             key,
             shard,
+            tenure,
             inner: Mutex::new(inner),
             changed: Notify::new(),
         }

@@ -1,0 +1,120 @@
+//! Shards that a node loses, wins back, gives away half-way or learns of too late: whatever the
+//! rows said meanwhile counts, and nothing that was in memory before.
+
+use std::time::Duration;
+
+use actor_cluster::sim::{self, Fault, Sim};
+use actor_core::{
+    ShardId,
+    codec::Codec,
+    id::NodeId,
+    store::{Sql, Value},
+};
+
+use crate::{
+    kinds::{Counter, Tally},
+    poison::{Inbox, Poison},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Runs one statement in the world's database; returns how many rows it changed.
+async fn execute(sim: &Sim, sql: &'static str, values: Vec<Value>) -> u64 {
+    let changed = sim.store().write("test", move |c| {
+        Box::pin(async move { c.execute(&Sql::same(sql), values).await })
+    });
+    changed.await.expect("the store answers")
+}
+
+async fn shard_of(sim: &Sim, node: usize, kind: &'static str, id: String) -> ShardId {
+    let asked = sim.run_on(node, move |node| async move {
+        node.client().hosting().shard_of(kind, &id)
+    });
+    asked.await.expect("the node lives")
+}
+
+/// Returns the first id whose entity of this kind lies in `shard`.
+async fn in_shard(sim: &Sim, kind: &'static str, shard: ShardId) -> String {
+    for number in 0.. {
+        let id = format!("in-{number}");
+        if shard_of(sim, 0, kind, id.clone()).await == shard {
+            return id;
+        }
+    }
+    unreachable!("the numbers do not end")
+}
+
+/// Says whether the node believes to own the shard.
+async fn owns(sim: &Sim, node: usize, shard: ShardId) -> bool {
+    let owns = sim.run_on(node, move |node| async move {
+        node.hosting().shards().epoch(shard).is_some()
+    });
+    owns.await.expect("the node lives")
+}
+
+/// Lets somebody who is not there take a shard; everybody may take it back.
+async fn steal(sim: &Sim, shard: ShardId) {
+    let sql = "UPDATE shards SET owner = 'ghost', incarnation = 1, epoch = epoch + 1
+               WHERE shard = $1";
+    assert_eq!(execute(sim, sql, vec![shard.into()]).await, 1);
+}
+
+/// Steals a shard from node 0, lets the database refuse a write there before the node looks, does
+/// `meanwhile`, and lets it look.
+async fn lose_by_a_write(sim: &Sim, shard: ShardId, meanwhile: impl AsyncFnOnce()) {
+    let busy = in_shard(sim, "counter", shard).await;
+    let add = move |sim: Sim| async move {
+        let added = sim.run_on(0, |node| async move {
+            let counter = node.client().entity::<Counter>(busy);
+            counter.add(1).timeout(2 * SECOND).await
+        });
+        drop(added.await);
+    };
+    add.clone()(sim.clone()).await;
+    sim.fault(0, Fault::fail_before().only("shard map").until_cleared());
+    sim.advance(2 * SECOND).await;
+    steal(sim, shard).await;
+    let refused = tokio::spawn(add(sim.clone()));
+    sim.advance(SECOND).await;
+    assert!(!owns(sim, 0, shard).await, "no write was refused");
+    meanwhile().await;
+    sim.clear_faults(0);
+    sim.advance(5 * SECOND).await;
+    refused.await.expect("it ends");
+}
+
+/// The database refuses a write of one entity, and only by that the node learns that the shard was
+/// somebody else's. Another entity of the shard did nothing meanwhile, and was changed.
+#[sim::test(host(Counter, Tally), seeds = 4)]
+async fn an_idle_entity_is_read_again_when_its_shard_was_lost_by_a_refused_write(sim: Sim) {
+    let idle = sim.entity::<Counter>("idle");
+    idle.add(1).await.expect("the owner answers");
+    let model = sim.entity::<Counter>("model").add(7).await;
+    let shard = shard_of(&sim, 0, "counter", "idle".into()).await;
+
+    lose_by_a_write(&sim, shard, async || {
+        let sql = "UPDATE entities SET version = version + 1, base = version, state =
+                     (SELECT model.state FROM entities AS model WHERE model.id = 'model')
+                   WHERE id = 'idle'";
+        assert_eq!(execute(&sim, sql, vec![]).await, 1);
+    })
+    .await;
+
+    assert_eq!(model, Ok(7));
+    assert_eq!(idle.count().await, Ok(7), "somebody else had stored it");
+    assert_eq!(idle.add(1).await, Ok(8));
+}
+
+/// What a volatile entity knew belongs to the time before its shard was lost.
+#[sim::test(host(Counter, Tally), seeds = 4)]
+async fn a_volatile_entity_does_not_come_back_with_its_shard(sim: Sim) {
+    let tally = sim.entity::<Tally>("idle");
+    tally.add(5).await.expect("the owner answers");
+    let shard = shard_of(&sim, 0, "tally", "idle".into()).await;
+
+    lose_by_a_write(&sim, shard, async || {}).await;
+
+    assert_eq!(tally.add(1).await, Ok(1));
+}
+
