@@ -121,8 +121,13 @@ impl Shards {
 
     /// Records that `shard` is about to leave: it is owned still, so what runs can be stored, but
     /// nothing new begins in it.
+    ///
+    /// One that is further on its way stays there.
     pub fn freeze(&self, shard: ShardId) {
-        self.set_stage(shard, FROZEN);
+        if let Some(stage) = self.stages.get(place(shard)) {
+            stage.fetch_max(FROZEN, Ordering::SeqCst);
+        }
+        self.news.tell();
     }
 
     /// Records that what still runs in a frozen `shard` has had its time.

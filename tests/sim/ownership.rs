@@ -118,3 +118,44 @@ async fn a_volatile_entity_does_not_come_back_with_its_shard(sim: Sim) {
     assert_eq!(tally.add(1).await, Ok(1));
 }
 
+/// Asks for a node to rest, or calls it back.
+async fn rest(sim: &Sim, node: usize, rests: bool) {
+    let asked = sim.run_on(node, move |node| async move {
+        let name = node.name().clone();
+        match rests {
+            true => node.send_to_rest(&name).await.map_err(drop),
+            false => node.call_back(&name).await.map_err(drop),
+        }
+    });
+    let asked = asked.await.expect("the node lives");
+    assert!(asked.is_ok_and(|life| life.is_some()));
+}
+
+/// Part of a wave is released in vain while something still runs in another part of it, and then
+/// the shards are wanted where they are.
+#[sim::test(nodes = 2, host(Counter, Tally), seeds = 6)]
+async fn a_handoff_that_fails_half_way_leaves_no_shard_frozen(sim: Sim) {
+    sim.advance(5 * SECOND).await;
+    let id = (0..).find(|id| sim.owner::<Counter>(id) == Some(1));
+    let counter = sim.entity::<Counter>(id.expect("it owns some"));
+    let slow = tokio::spawn({
+        let counter = counter.clone();
+        async move { counter.add_slowly(1, 3_000).timeout(MINUTE).await }
+    });
+    sim.advance(SECOND).await;
+
+    sim.fault(1, Fault::fail_before().only("release shards"));
+    rest(&sim, 1, true).await;
+    sim.advance(Duration::from_millis(50)).await;
+    rest(&sim, 1, false).await;
+    sim.advance(30 * SECOND).await;
+    let after = counter.add(1).await;
+
+    assert_eq!(slow.await.expect("it ends"), Ok(1));
+    assert_eq!(after, Ok(2));
+    for id in 0..32 {
+        let added = sim.entity::<Tally>(id).add(1).await;
+        assert_eq!(added, Ok(1), "{id}");
+    }
+}
+

@@ -21,7 +21,7 @@ use actor_core::{
 };
 use tokio::{sync::watch, task::JoinSet};
 
-use super::{Action, Event, Lease, Loss, Terms, step};
+use super::{Action, Event, Lease, Loss, Terms, pace::Pace, step};
 use crate::{
     node::{
         Phase,
@@ -133,8 +133,10 @@ impl Member {
         // Invariant: shards are taken off this list by the task that reads the rows, before it
         // reads them; so rows that were read while a shard left are never believed about it.
         let mut leaving = Vec::new();
+        let mut pace = Pace::default();
         loop {
             let pause = self.hosting.rng().jitter(self.terms.balance_every(), 20);
+            let pause = pace.pause(pause, Clock.now());
             // All arms only wait; a handoff goes on in its own task.
             tokio::select! {
                 biased;
@@ -155,7 +157,11 @@ impl Member {
                 return;
             }
             match self.balance(&leaving).await {
-                Ok(lost) if handoff.is_empty() && !lost.is_empty() => {
+                Ok(lost) if handoff.is_empty() => {
+                    let lost = self.leavers(lost, &mut pace);
+                    if lost.is_empty() {
+                        continue;
+                    }
                     leaving.clone_from(&lost);
                     let (member, within) = (self.clone(), self.gives_up_within());
                     handoff.spawn(async move { member.give_up(lost, within).await });
@@ -167,11 +173,11 @@ impl Member {
     }
 
     /// Says whether the node takes part in placement, be it to give everything away.
-    fn balances(&self) -> bool {
+    pub(super) fn balances(&self) -> bool {
         matches!(*self.phase.borrow(), Phase::Ready | Phase::Resting)
     }
 
-    fn rests(&self) -> bool {
+    pub(super) fn rests(&self) -> bool {
         *self.phase.borrow() == Phase::Resting
     }
 
@@ -183,7 +189,7 @@ impl Member {
     }
 
     /// Does one round of balancing, with nothing said about the shards that are `leaving`; returns
-    /// what the node should give up.
+    /// what another node should have.
     pub(crate) async fn balance(&self, leaving: &[ShardId]) -> Result<Vec<ShardId>, StoreError> {
         let map = self.read_map().await?;
         self.heed(&map.nodes);
@@ -207,9 +213,6 @@ impl Member {
             self.hosting.take_up().await?;
         }
         moves.give_up.retain(|shard| !leaving.contains(shard));
-        if !self.rests() {
-            moves.give_up.truncate(self.terms.moves_max());
-        }
         Ok(moves.give_up)
     }
 
