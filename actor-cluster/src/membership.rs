@@ -5,6 +5,7 @@
 
 mod handoff;
 mod pace;
+mod regain;
 pub(crate) mod task;
 mod watch;
 

@@ -188,15 +188,17 @@ async fn released_shards_are_taken_as_clean() -> Result<()> {
         let bed = Bed::new(backend).await?;
         let b = register(&bed, "b").await?;
         let two = [ShardId(1), ShardId(5)];
-        let release = |node: &'static str, incarnation| {
+        let release = |node: &'static str, incarnation, epoch| {
             bed.sql(move |c| {
                 let node = NodeId::new(node);
+                let two = two.map(|shard| (shard, Epoch(epoch)));
                 Box::pin(async move { ownership::release(c, &two, &node, incarnation).await })
             })
         };
 
-        assert_eq!(release("b", b).await?, 0, "they are not its own");
-        assert_eq!(release("a", Incarnation(1)).await?, 2);
+        assert_eq!(release("b", b, 1).await?, 0, "they are not its own");
+        assert_eq!(release("a", Incarnation(1), 2).await?, 0, "not under that");
+        assert_eq!(release("a", Incarnation(1), 1).await?, 2);
         let taken = take(&bed, "b", b).await?;
 
         let shards: Vec<_> = taken.iter().map(|taken| taken.shard).collect();
@@ -290,7 +292,9 @@ async fn a_shard_whose_owner_may_not_know_yet_is_quiet_for_a_lease() -> Result<(
         let taken = quiet(&bed, "b", b).await?;
         bed.fault.advance_ms(4_000);
         let not_its_own = quiet(&bed, "a", Incarnation(1)).await?;
-        let all = (0..SHARDS).map(ShardId).collect::<Vec<_>>();
+        let all: Vec<_> = (0..SHARDS)
+            .map(|shard| (ShardId(shard), Epoch(2)))
+            .collect();
         bed.sql(move |c| {
             Box::pin(async move { ownership::release(c, &all, &NodeId::new("b"), b).await })
         })

@@ -196,6 +196,29 @@ async fn a_node_declared_dead_early_runs_its_singleton_to_the_end_of_its_lease_a
     );
 }
 
+/// The answer to a release is lost, the singleton begins again, and then the release arrives.
+#[sim::test(nodes = 2, host(Counter), seeds = 8)]
+async fn a_release_that_arrives_late_starts_no_second_singleton(sim: Sim) {
+    let diary = lives(&sim, Duration::from_millis(4_500));
+    sim.advance(5 * SECOND).await;
+    let first = runner(&sim, "diarist", None).await.expect("it runs");
+
+    let late = Fault::late(3 * SECOND).only("release shards");
+    sim.fault(first, late.until_cleared());
+    let rested = sim.run_on(first, |node| async move {
+        let name = node.name().clone();
+        node.send_to_rest(&name).await.map_err(drop)
+    });
+    assert!(rested.await.expect("it lives").is_ok());
+    sim.advance(8 * SECOND).await;
+    sim.clear_faults(first);
+    sim.advance(40 * SECOND).await;
+
+    let stays = diary.one_at_a_time();
+    let last = stays.last().map(|stay| stay.node.to_string());
+    assert_eq!(last, Some(format!("n{}", 1 - first)), "{stays:?}");
+}
+
 /// Whoever took the shard first passes it on before the former owner's lease is over.
 #[sim::test(nodes = 3, host(Counter), seeds = 8)]
 async fn the_wait_for_a_lease_goes_with_the_shard(sim: Sim) {

@@ -159,3 +159,34 @@ async fn a_handoff_that_fails_half_way_leaves_no_shard_frozen(sim: Sim) {
     }
 }
 
+/// A message that kills its node is counted before it runs wherever its former owner died of it,
+/// also if the taker was not told that it took the shard.
+#[sim::test(nodes = 2, host(Inbox), seeds = 4)]
+async fn what_a_takeover_without_an_answer_brought_is_suspect(sim: Sim) {
+    sim.provide(Poison::default());
+    sim.advance(5 * SECOND).await;
+    let id = (0..).find(|id| sim.owner::<Inbox>(id) == Some(1));
+    let inbox = sim.entity::<Inbox>(id.expect("it owns some"));
+    let bomb = inbox.explode("bomb".into()).after(40 * SECOND);
+    bomb.await.expect("stored");
+
+    sim.fault(0, Fault::fail_after().only("take shards"));
+    sim.crash(1);
+    sim.advance(30 * SECOND).await;
+    sim.crash_after("explosion");
+    while sim.is_up(0) {
+        sim.advance(Duration::from_millis(20)).await;
+    }
+    let sql = Sql::same("SELECT attempts FROM mailbox");
+    let counted = sim.store().read("attempts", move |c| {
+        Box::pin(async move {
+            c.query_one(&sql, vec![])
+                .await?
+                .expect("it is there")
+                .int(0)
+        })
+    });
+
+    assert_eq!(counted.await.expect("the store answers"), 1);
+}
+

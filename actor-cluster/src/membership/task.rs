@@ -12,7 +12,7 @@ use std::{
 use actor_core::{
     clock::{Clock, Instant},
     hosting::Hosting,
-    id::{Incarnation, NodeId, ShardId},
+    id::{Epoch, Incarnation, NodeId, ShardId},
     store::{
         StoreError, StoreErrorKind, declined, mailbox,
         nodes::{self, NodeRow, NodeState},
@@ -29,7 +29,7 @@ use crate::{
     },
     routing::Peers,
     shard::{candidates, placement},
-    transport::{Note, PeerId},
+    transport::PeerId,
 };
 
 /// How often a takeover that met a locked row is tried at a time, and the wait between.
@@ -196,7 +196,7 @@ impl Member {
         let there = candidates::there(&map.nodes);
         self.publish(&map, there.len());
         let rows: Vec<_> = map.shards.iter().map(|row| row.owner.clone()).collect();
-        let mut won = self.reconcile(&map.shards, leaving);
+        let unserved = self.reconcile(&map.shards, leaving);
         let may = candidates::may_own(&map.nodes);
         let mut moves = {
             let placement = self.placement.lock();
@@ -208,7 +208,8 @@ impl Member {
             return Ok(Vec::new());
         }
         // What is free goes first: nobody serves it; what is given up is served until it goes.
-        won |= self.take(moves.take).await?;
+        let won = self.take(moves.take).await;
+        let won = self.regain(unserved).await | won?;
         if won {
             self.hosting.take_up().await?;
         }
@@ -279,21 +280,21 @@ impl Member {
     }
 
     /// Makes memory agree with the rows: the answer to a takeover may have been lost, and another
-    /// node may have taken what this one thinks it owns. Says whether anything was won.
+    /// node may have taken what this one thinks it owns. Returns what is its own by the rows and
+    /// not served.
     ///
     /// A shard that leaves is known no more before its row says so.
-    fn reconcile(&self, rows: &[ShardRow], leaving: &[ShardId]) -> bool {
+    fn reconcile(&self, rows: &[ShardRow], leaving: &[ShardId]) -> Vec<(ShardId, Epoch)> {
         let (shards, me) = (
             self.hosting.shards(),
             (self.node().clone(), self.incarnation()),
         );
-        let (mut won, mut gone, mut lost) = (false, Vec::new(), 0);
+        let (mut unserved, mut gone, mut lost) = (Vec::new(), Vec::new(), 0);
         for row in rows {
             let (mine, known) = (row.owner.as_ref() == Some(&me), shards.epoch(row.shard));
             match (mine, known) {
                 (true, None) if self.balances() && !leaving.contains(&row.shard) => {
-                    shards.grant(row.shard, row.epoch);
-                    won = true;
+                    unserved.push((row.shard, row.epoch));
                 }
                 (false, Some(epoch)) if shards.revoke_epoch(row.shard, epoch) => {
                     gone.push(row.shard);
@@ -314,7 +315,7 @@ impl Member {
         if lost > 0 {
             self.changes.note(What::Lost { shards: lost });
         }
-        won
+        unserved
     }
 
     async fn take(&self, free: Vec<ShardId>) -> Result<bool, StoreError> {
@@ -322,7 +323,7 @@ impl Member {
             return Ok(false);
         }
         let mut tries = 0;
-        let taken = loop {
+        let (taken, last) = loop {
             tries += 1;
             match self.take_once(free.clone()).await {
                 // A batch or another node's takeover holds a row: it ends soon.
@@ -333,35 +334,30 @@ impl Member {
                 taken => break taken?,
             }
         };
-        let orphans: Vec<_> = taken.iter().filter(|taken| !taken.released).collect();
-        if !orphans.is_empty() {
-            // What waits there may be what killed its owner (architecture D7).
-            let last = self.hosting.store().read("last message", |c| {
-                Box::pin(async move { mailbox::last_seq(c).await })
-            });
-            let last = last.await?;
-            for taken in orphans {
+        for taken in &taken {
+            if !taken.released {
+                // What waits there may be what killed its owner (architecture D7).
                 self.hosting.suspect(taken.shard, last);
             }
-        }
-        for taken in &taken {
             self.hosting.shards().grant(taken.shard, taken.epoch);
         }
         if !taken.is_empty() {
             self.changes.note(took(&taken));
         }
-        if let (Some(peers), false) = (&self.peers, taken.is_empty()) {
-            let shards: Vec<_> = taken.iter().map(|it| (it.shard, it.epoch)).collect();
-            peers.map.learn(&peers.me, &shards);
-            peers.tell_all(&Note::Took(shards));
-        }
+        let shards: Vec<_> = taken.iter().map(|it| (it.shard, it.epoch)).collect();
+        self.tell_taken(&shards);
         Ok(!taken.is_empty())
     }
 
-    async fn take_once(&self, free: Vec<ShardId>) -> Result<Vec<Taken>, StoreError> {
+    /// Returns what was taken, and the newest message that was stored by then: in one answer, so
+    /// that nothing is served without knowing what is suspect.
+    async fn take_once(&self, free: Vec<ShardId>) -> Result<(Vec<Taken>, i64), StoreError> {
         let (node, life, ttl) = (self.node().clone(), self.incarnation(), self.terms.ttl);
         let taken = self.hosting.store().write("take shards", move |c| {
-            Box::pin(async move { ownership::take(c, &free, &node, life, ttl).await })
+            Box::pin(async move {
+                let taken = ownership::take(c, &free, &node, life, ttl).await?;
+                Ok((taken, mailbox::last_seq(c).await?))
+            })
         });
         taken.await
     }

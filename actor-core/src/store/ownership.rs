@@ -207,23 +207,26 @@ pub async fn raise(
 }
 
 const RELEASE: Sql = Sql {
-    sqlite: "UPDATE shards SET owner = NULL
-             WHERE owner = $2 AND incarnation = $3 AND shard IN (SELECT value FROM json_each($1))",
+    sqlite: "UPDATE shards SET owner = NULL WHERE owner = $2 AND incarnation = $3
+               AND (shard, epoch) IN (SELECT CAST(key AS INTEGER), value FROM json_each($1))",
     postgres: "UPDATE shards SET owner = NULL WHERE owner = $2 AND incarnation = $3
-                 AND shard IN (SELECT value::bigint FROM json_array_elements_text($1::json))",
+                 AND (shard, epoch) IN
+                   (SELECT key::bigint, value::bigint FROM json_each_text($1::json))",
 };
 
-/// Gives up those of `shards` that this life of the node owns; returns how many.
+/// Gives up those of `shards` that this life of the node owns under these epochs; returns how many.
+///
+/// A release whose end is unknown may arrive late: it changes nothing once the epoch was raised.
 ///
 /// # Errors
 /// When the statement fails.
 pub async fn release(
     c: &mut Connection,
-    shards: &[ShardId],
+    shards: &[(ShardId, Epoch)],
     node: &NodeId,
     incarnation: Incarnation,
 ) -> Result<u64, StoreError> {
-    let values = vec![list_of(shards), node.into(), incarnation.into()];
+    let values = vec![epochs_of(shards), node.into(), incarnation.into()];
     c.execute(&RELEASE, values).await
 }
 
@@ -278,6 +281,13 @@ pub async fn list(c: &mut Connection) -> Result<Vec<ShardRow>, StoreError> {
 pub(super) fn list_of(shards: &[ShardId]) -> Value {
     let numbers: Vec<_> = shards.iter().map(|shard| shard.0.to_string()).collect();
     format!("[{}]", numbers.join(",")).into()
+}
+
+/// Returns shards with their epochs as one JSON parameter.
+fn epochs_of(shards: &[(ShardId, Epoch)]) -> Value {
+    let pair = |(shard, epoch): &(ShardId, Epoch)| format!("\"{}\":{}", shard.0, epoch.0);
+    let pairs: Vec<_> = shards.iter().map(pair).collect();
+    format!("{{{}}}", pairs.join(",")).into()
 }
 
 #[cfg(test)]
