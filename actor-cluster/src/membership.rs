@@ -6,6 +6,7 @@
 mod handoff;
 mod pace;
 mod regain;
+mod renewal;
 pub(crate) mod task;
 mod watch;
 

@@ -159,6 +159,27 @@ async fn a_handoff_that_fails_half_way_leaves_no_shard_frozen(sim: Sim) {
     }
 }
 
+/// The map cannot be read, so only the renewal of the lease tells.
+#[sim::test(host(Counter, Tally), seeds = 4)]
+async fn a_renewal_tells_what_is_not_owned_any_more(sim: Sim) {
+    let tally = sim.entity::<Tally>("a");
+    tally.add(1).await.expect("the owner answers");
+    let shard = shard_of(&sim, 0, "tally", "a".into()).await;
+    sim.fault(0, Fault::fail_before().only("shard map").until_cleared());
+    sim.advance(SECOND).await;
+
+    steal(&sim, shard).await;
+    // A third of the lease, and some.
+    sim.advance(4 * SECOND).await;
+    let owned = owns(&sim, 0, shard).await;
+    let of_others = shard_of(&sim, 0, "tally", "b".into()).await;
+    let kept = owns(&sim, 0, of_others).await;
+
+    assert_ne!(shard, of_others);
+    assert!(!owned, "the renewal did not name it");
+    assert!(kept);
+}
+
 /// A message that kills its node is counted before it runs wherever its former owner died of it,
 /// also if the taker was not told that it took the shard.
 #[sim::test(nodes = 2, host(Inbox), seeds = 4)]

@@ -107,6 +107,7 @@ impl Member {
 
     async fn renew(self) -> Event {
         let sent = Clock.now();
+        let before = self.hosting.shards().owned();
         let (node, life, ttl) = (self.node().clone(), self.incarnation(), self.terms.ttl);
         let renewed = self.hosting.store().write_lease("renew lease", move |c| {
             Box::pin(async move { nodes::renew(c, &node, life, ttl).await })
@@ -115,7 +116,10 @@ impl Member {
         let took = Clock.now().saturating_duration_since(sent);
         metrics::histogram!("actor_lease_renewal_duration").record(took.as_secs_f64());
         match renewed {
-            Ok(Some(_)) => Event::Renewed { sent },
+            Ok(Some(renewal)) => {
+                self.heed_renewal(&before, &renewal.owned);
+                Event::Renewed { sent }
+            }
             Ok(None) => Event::Refused,
             Err(error) => {
                 tracing::warn!(%error, "the lease could not be renewed");
