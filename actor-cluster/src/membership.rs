@@ -7,6 +7,7 @@ mod handoff;
 mod pace;
 mod regain;
 mod renewal;
+mod sightings;
 pub(crate) mod task;
 mod watch;
 

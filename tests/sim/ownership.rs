@@ -180,6 +180,44 @@ async fn a_renewal_tells_what_is_not_owned_any_more(sim: Sim) {
     assert!(kept);
 }
 
+/// Returns what a node noticed, as JSON: one line for each.
+async fn changes(sim: &Sim, node: usize) -> Vec<String> {
+    let cluster = sim.run_on(node, |node| async move { node.cluster() });
+    let changes = cluster.await.expect("the node lives").changes;
+    let lines = changes.iter().map(|change| Codec::Json.encode(change));
+    lines
+        .map(|line| String::from_utf8(line.expect("written")).expect("JSON is text"))
+        .collect()
+}
+
+/// A rolling restart that makes leases shorter, or longer.
+#[sim::test(nodes = 3, host(Counter, Tally), seeds = 4)]
+async fn nodes_with_other_leases_take_nothing_from_those_who_live(sim: Sim) {
+    sim.advance(5 * SECOND).await;
+    for (node, seconds) in [(1, 3), (2, 40)] {
+        sim.shutdown(node).await.expect("it stops in order");
+        sim.lease_ttl(Duration::from_secs(seconds));
+        sim.restart(node).await;
+        sim.advance(MINUTE).await;
+    }
+
+    for node in 0..3 {
+        let mut changes = changes(&sim, node).await;
+        let harmless = |line: &String| {
+            let harm = ["lost", "fenced", "lease_lost"];
+            let orphans = line.contains("orphans") && !line.contains(r#""orphans":0"#);
+            !orphans
+                && !harm
+                    .iter()
+                    .any(|harm| line.contains(&format!(r#""{harm}""#)))
+        };
+        changes.retain(|line| !harmless(line));
+        assert!(changes.is_empty(), "node {node}: {changes:?}");
+        let owns = (0..64).filter(|id| sim.owner::<Counter>(id) == Some(node));
+        assert!(owns.count() > 0, "node {node} owns nothing");
+    }
+}
+
 /// A message that kills its node is counted before it runs wherever its former owner died of it,
 /// also if the taker was not told that it took the shard.
 #[sim::test(nodes = 2, host(Inbox), seeds = 4)]

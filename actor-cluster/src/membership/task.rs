@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -21,7 +21,7 @@ use actor_core::{
 };
 use tokio::{sync::watch, task::JoinSet};
 
-use super::{Action, Event, Lease, Loss, Terms, pace::Pace, step};
+use super::{Action, Event, Lease, Loss, Terms, pace::Pace, sightings::Sightings, step};
 use crate::{
     node::{
         Phase,
@@ -48,6 +48,7 @@ pub(crate) struct Member {
     /// How long what runs may go on in the shards of a node that is drained.
     pub(crate) drain_within: Duration,
     pub(crate) placement: Arc<Mutex<placement::Cached>>,
+    pub(crate) sightings: Arc<Mutex<Sightings>>,
 }
 
 /// What the database says about who is there and who owns what.
@@ -197,6 +198,9 @@ impl Member {
     pub(crate) async fn balance(&self, leaving: &[ShardId]) -> Result<Vec<ShardId>, StoreError> {
         let map = self.read_map().await?;
         self.heed(&map.nodes);
+        if self.sightings().note(&map.nodes, Clock.now()) {
+            tracing::warn!("a lease ends too far ahead: the database's clock stepped back");
+        }
         let there = candidates::there(&map.nodes);
         self.publish(&map, there.len());
         let rows: Vec<_> = map.shards.iter().map(|row| row.owner.clone()).collect();
@@ -356,10 +360,11 @@ impl Member {
     /// Returns what was taken, and the newest message that was stored by then: in one answer, so
     /// that nothing is served without knowing what is suspect.
     async fn take_once(&self, free: Vec<ShardId>) -> Result<(Vec<Taken>, i64), StoreError> {
-        let (node, life, ttl) = (self.node().clone(), self.incarnation(), self.terms.ttl);
+        let (node, life) = (self.node().clone(), self.incarnation());
+        let seen = self.sightings().seen(Clock.now());
         let taken = self.hosting.store().write("take shards", move |c| {
             Box::pin(async move {
-                let taken = ownership::take(c, &free, &node, life, ttl).await?;
+                let taken = ownership::take(c, &free, &node, life, &seen).await?;
                 Ok((taken, mailbox::last_seq(c).await?))
             })
         });
@@ -367,17 +372,21 @@ impl Member {
     }
 
     async fn read_map(&self) -> Result<Map, StoreError> {
-        let ttl = self.terms.ttl;
-        let read = self.hosting.store().read("shard map", move |c| {
+        let read = self.hosting.store().read("shard map", |c| {
             Box::pin(async move {
                 Ok(Map {
-                    nodes: nodes::list(c, ttl).await?,
+                    nodes: nodes::list(c).await?,
                     shards: ownership::list(c).await?,
                     declined: declined::list(c).await?,
                 })
             })
         });
         read.await
+    }
+
+    fn sightings(&self) -> MutexGuard<'_, Sightings> {
+        let sightings = self.sightings.lock();
+        sightings.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns how many nodes hold a lease by the database's judgement.

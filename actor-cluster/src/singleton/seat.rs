@@ -113,20 +113,21 @@ impl Seat {
     }
 
     /// Waits until no former owner of the shard can think that it is its own.
+    ///
+    /// The database says for how long that is, once; this node's own clock measures it, because
+    /// the database's may step meanwhile.
     async fn outlast_former_owner(&self) -> ControlFlow<()> {
         self.enter(SingletonState::Waits);
         loop {
-            let left = match self.quiet().await {
-                Ok(Some(left)) if left.is_zero() => return ControlFlow::Continue(()),
-                Ok(Some(left)) => left,
+            match self.quiet().await {
+                Ok(Some(left)) => return self.wait(left).await,
                 // The row does not say so yet, or no more: the next look at the map tells.
-                Ok(None) => ASK_AGAIN,
+                Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(singleton = &*self.name, %error, "it waits for the database");
-                    ASK_AGAIN
                 }
-            };
-            self.wait(left).await?;
+            }
+            self.wait(ASK_AGAIN).await?;
         }
     }
 

@@ -2,9 +2,9 @@
 //!
 //! Every change is a compare-and-set; every takeover and every unclear commit raises the epoch.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use super::{Connection, Dialect, Sql, StoreError, Value};
+use super::{Connection, Dialect, Sql, StoreError, Value, value::milliseconds};
 use crate::id::{Epoch, Incarnation, NodeId, ShardId};
 
 /// One row of `shards`.
@@ -74,7 +74,8 @@ const LOCK_GONE: Sql = Sql {
     postgres: "SELECT node FROM nodes
                WHERE node IN (SELECT owner FROM shards WHERE shard IN
                    (SELECT value::bigint FROM json_array_elements_text($1::json)))
-                 AND NOT (expires_at > actor_now() + $2 AND expires_at <= actor_now() + $3)
+                 AND NOT (expires_at > actor_now() + $2
+                          AND expires_at <= actor_now() + $2 + 2 * ttl_ms)
                ORDER BY node FOR UPDATE",
 };
 
@@ -85,48 +86,78 @@ const FREE: Sql = Sql {
              WHERE s.shard IN (SELECT value FROM json_each($1))
                AND (s.owner IS NULL OR NOT EXISTS (
                  SELECT 1 FROM nodes AS n WHERE n.node = s.owner
-                   AND n.incarnation = s.incarnation AND n.expires_at > $2 AND n.expires_at <= $3))
+                   AND n.incarnation = s.incarnation AND n.expires_at > $2
+                   AND n.expires_at <= $2 + 2 * n.ttl_ms))
              ORDER BY s.shard",
     postgres: "SELECT s.shard, s.owner IS NULL FROM shards AS s
                WHERE s.shard IN (SELECT value::bigint FROM json_array_elements_text($1::json))
                  AND (s.owner IS NULL OR NOT EXISTS (
                    SELECT 1 FROM nodes AS n WHERE n.node = s.owner
                      AND n.incarnation = s.incarnation AND n.expires_at > actor_now() + $2
-                     AND n.expires_at <= actor_now() + $3))
+                     AND n.expires_at <= actor_now() + $2 + 2 * n.ttl_ms))
                ORDER BY s.shard FOR UPDATE OF s",
 };
 
 // Postgres judges again: only a new statement sees an owner that registered, and took the shard,
 // while the one before waited for the row. Now that the rows are locked nothing can change.
 //
-// Unless the owner gave the shard up, or its lease ran out by itself, it may run on for the rest of
-// a lease that was ended early, or that a clock's step back made void: shorter than a whole one.
+// Unless the owner gave the shard up, it may run on for a whole lease after its last renewal, by
+// its own clock, whatever the database's clock did: so singletons wait for the part of it that the
+// taker did not see pass. Of a life whose row is another's by now nobody knows how long its
+// leases were: the longest there are.
 const TAKE: Sql = Sql {
     sqlite: "UPDATE shards SET owner = $2, incarnation = $3, epoch = epoch + 1,
-               quiet_until = CASE WHEN owner IS NULL OR EXISTS (
-                   SELECT 1 FROM nodes AS n WHERE n.node = shards.owner
-                     AND n.incarnation = shards.incarnation
-                     AND n.expires_at > 0 AND n.expires_at <= $4)
-                 THEN quiet_until ELSE MAX(quiet_until, $5) END
+               quiet_until = CASE WHEN owner IS NULL THEN quiet_until
+                 ELSE MAX(quiet_until, $4 + COALESCE(
+                   (SELECT n.ttl_ms - COALESCE(
+                      (SELECT json_extract(seen.value, '$[1]') FROM json_each($5) AS seen
+                       WHERE seen.key = n.node
+                         AND json_extract(seen.value, '$[0]') = n.expires_at), 0)
+                    FROM nodes AS n
+                    WHERE n.node = shards.owner AND n.incarnation = shards.incarnation),
+                   (SELECT MAX(ttl_ms) FROM nodes), 0)) END
              WHERE shard IN (SELECT value FROM json_each($1))
              RETURNING shard, epoch",
     postgres: "UPDATE shards SET owner = $2, incarnation = $3, epoch = epoch + 1,
-                 quiet_until = CASE WHEN owner IS NULL OR EXISTS (
-                     SELECT 1 FROM nodes AS n WHERE n.node = shards.owner
-                       AND n.incarnation = shards.incarnation
-                       AND n.expires_at > 0 AND n.expires_at <= actor_now() + $4)
-                   THEN quiet_until ELSE GREATEST(quiet_until, actor_now() + $5) END
+                 quiet_until = CASE WHEN owner IS NULL THEN quiet_until
+                   ELSE GREATEST(quiet_until, actor_now() + $4 + COALESCE(
+                     (SELECT n.ttl_ms - COALESCE(
+                        (SELECT (seen.value ->> 1)::bigint FROM json_each($5::json) AS seen
+                         WHERE seen.key = n.node
+                           AND (seen.value ->> 0)::bigint = n.expires_at), 0)
+                      FROM nodes AS n
+                      WHERE n.node = shards.owner AND n.incarnation = shards.incarnation),
+                     (SELECT MAX(ttl_ms) FROM nodes), 0)) END
                WHERE shard IN (SELECT value::bigint FROM json_array_elements_text($1::json))
                  AND (owner IS NULL OR NOT EXISTS (
                    SELECT 1 FROM nodes AS n WHERE n.node = shards.owner
                      AND n.incarnation = shards.incarnation AND n.expires_at > actor_now() + $4
-                     AND n.expires_at <= actor_now() + $6))
+                     AND n.expires_at <= actor_now() + $4 + 2 * n.ttl_ms))
                RETURNING shard, epoch",
 };
 
+/// For how long whoever takes shards has seen the leases of others unchanged, by its own clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen(BTreeMap<NodeId, (i64, i64)>);
+
+impl Seen {
+    /// Adds that this node's lease ended at `expires_at` in each row that was read for so long.
+    pub fn add(&mut self, node: NodeId, expires_at: i64, unchanged: Duration) {
+        self.0.insert(node, (expires_at, milliseconds(unchanged)));
+    }
+
+    fn value(&self) -> Value {
+        let names = self.0.iter().map(|(node, seen)| (node.as_str(), seen));
+        let object: BTreeMap<_, _> = names.collect();
+        serde_json::to_string(&object)
+            .expect("names and numbers are JSON")
+            .into()
+    }
+}
+
 /// Takes those of `shards` whose owner released them, is gone or has no lease any more, and raises
-/// their epochs. `ttl` is the length of a lease; one that ends further ahead than two of them is
-/// void.
+/// their epochs. A lease that ends further ahead than two of its owner's leases is void. What was
+/// `seen` of the former owners shortens how long singletons wait for them.
 ///
 /// Must run inside a transaction: it judges, then takes.
 ///
@@ -138,10 +169,9 @@ pub async fn take(
     shards: &[ShardId],
     node: &NodeId,
     incarnation: Incarnation,
-    ttl: Duration,
+    seen: &Seen,
 ) -> Result<Vec<Taken>, StoreError> {
-    let (now, too_far) = (Value::NOW, Value::from_now(2 * ttl));
-    let values = vec![list_of(shards), now.clone(), too_far.clone()];
+    let values = vec![list_of(shards), Value::NOW];
     if c.dialect() == Dialect::Postgres {
         c.execute(&LOCK_TIMEOUT, vec![]).await?;
         c.query(&LOCK_GONE, values.clone()).await?;
@@ -155,10 +185,7 @@ pub async fn take(
     }
     let names: Vec<_> = free.iter().map(|(shard, _)| *shard).collect();
     let mut values = vec![list_of(&names), node.into(), incarnation.into()];
-    values.extend([now, Value::from_now(ttl)]);
-    if c.dialect() == Dialect::Postgres {
-        values.push(too_far);
-    }
+    values.extend([Value::NOW, seen.value()]);
     let mut taken = Vec::new();
     for row in c.query(&TAKE, values).await? {
         let shard = row.shard(0)?;
@@ -231,15 +258,17 @@ pub async fn release(
 }
 
 const QUIET: Sql = Sql {
-    sqlite: "SELECT quiet_until - $4 FROM shards
+    sqlite: "SELECT MIN(quiet_until - $4, (SELECT MAX(ttl_ms) FROM nodes)) FROM shards
              WHERE shard = $1 AND owner = $2 AND incarnation = $3",
-    postgres: "SELECT quiet_until - (actor_now() + $4) FROM shards
-               WHERE shard = $1 AND owner = $2 AND incarnation = $3",
+    postgres: "SELECT LEAST(quiet_until - (actor_now() + $4), (SELECT MAX(ttl_ms) FROM nodes))
+               FROM shards WHERE shard = $1 AND owner = $2 AND incarnation = $3",
 };
 
-/// Returns for how long a former owner of the shard, whose lease was ended early, may not know yet
-/// that it lost it; zero if there is none. `None` when this life of the node does not own the
-/// shard.
+/// Returns for how long a former owner of the shard may not know yet that it lost it; zero if there
+/// is none. `None` when this life of the node does not own the shard.
+///
+/// No longer than the longest lease, also if the database's clock stepped back since. Whoever waits
+/// does so by its own clock, and need not ask again.
 ///
 /// # Errors
 /// When the statement fails.
@@ -295,8 +324,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shards_are_one_json_parameter() {
+    fn lists_are_one_json_parameter() {
         assert_eq!(list_of(&[]), Value::from("[]"));
         assert_eq!(list_of(&[ShardId(3), ShardId(11)]), Value::from("[3,11]"));
+        let mut seen = Seen::default();
+        seen.add(NodeId::new("a \"b\""), 70, Duration::from_secs(2));
+        assert_eq!(seen.value(), Value::from(r#"{"a \"b\"":[70,2000]}"#));
+        let pairs = [(ShardId(3), Epoch(7)), (ShardId(11), Epoch(2))];
+        assert_eq!(epochs_of(&pairs), Value::from(r#"{"3":7,"11":2}"#));
     }
 }

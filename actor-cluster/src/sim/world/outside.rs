@@ -73,7 +73,7 @@ pub(super) async fn client(
     let store = store.with_executor(Arc::new(executor));
     let peers = links(shared, driver, &shards).await;
     let aside = store.with_executor(Arc::new(Aside(shared.clone())));
-    tokio::spawn(look(peers.clone(), aside, shared.clone()));
+    tokio::spawn(look(peers.clone(), aside));
     let mut config = HostingConfig::new(registry, store, Arc::new(shards));
     config.serves = false;
     config.rng = rng(shared.seed, "outside");
@@ -117,12 +117,11 @@ async fn links(shared: &Arc<Shared>, driver: &Machine, shards: &Shards) -> Arc<P
 }
 
 /// Keeps up with who is there and who owns what; sooner if a link comes or goes. It takes no time.
-async fn look(peers: Arc<Peers>, store: Store, shared: Arc<Shared>) {
+async fn look(peers: Arc<Peers>, store: Store) {
     let mut events = peers.links.events();
     loop {
-        let ttl = shared.lease_ttl();
-        let read = store.read("shard map", move |c| {
-            Box::pin(async move { Ok((nodes::list(c, ttl).await?, ownership::list(c).await?)) })
+        let read = store.read("shard map", |c| {
+            Box::pin(async move { Ok((nodes::list(c).await?, ownership::list(c).await?)) })
         });
         if let Ok((nodes, shards)) = read.await {
             peers.see(&nodes, &shards);
