@@ -138,7 +138,7 @@ impl Member {
         // Invariant: shards are taken off this list by the task that reads the rows, before it
         // reads them; so rows that were read while a shard left are never believed about it.
         let mut leaving = Vec::new();
-        let mut pace = Pace::default();
+        let (mut pace, mut untold) = (Pace::default(), Vec::new());
         loop {
             let pause = self.hosting.rng().jitter(self.terms.balance_every(), 20);
             let pause = pace.pause(pause, Clock.now());
@@ -146,7 +146,7 @@ impl Member {
             tokio::select! {
                 biased;
                 () = self.called() => {}
-                shards = self.hosting.declined() => self.decline(shards).await,
+                shards = self.hosting.declined() => untold = shards,
                 Some(ended) = handoff.join_next() => {
                     if let Ok(Err(error)) = ended {
                         tracing::warn!(%error, "shards could not be handed over");
@@ -160,6 +160,9 @@ impl Member {
                 // What has begun to leave leaves in order.
                 while handoff.join_next().await.is_some() {}
                 return;
+            }
+            if !untold.is_empty() && self.decline(untold.clone()).await {
+                untold.clear(); // Otherwise it is told again at the next look.
             }
             match self.balance(&leaving).await {
                 Ok(lost) if handoff.is_empty() => {
@@ -252,16 +255,17 @@ impl Member {
     }
 
     /// Tells everybody that this program is too old for shards; the next round gives them up to
-    /// whoever is not.
-    async fn decline(&self, shards: Vec<ShardId>) {
+    /// whoever is not. Says whether it is stored.
+    async fn decline(&self, shards: Vec<ShardId>) -> bool {
         let (node, life) = (self.node().clone(), self.incarnation());
         let told = self.hosting.store().write("decline shards", move |c| {
             Box::pin(async move { declined::decline(c, &shards, &node, life).await })
         });
-        if let Err(error) = told.await {
-            // It is found again when something there is asked for.
+        let told = told.await;
+        if let Err(error) = &told {
             tracing::warn!(%error, "shards for newer programs could not be told");
         }
+        told.is_ok()
     }
 
     /// Waits until a peer says that there are shards to take.
