@@ -249,3 +249,30 @@ async fn what_a_takeover_without_an_answer_brought_is_suspect(sim: Sim) {
     assert_eq!(counted.await.expect("the store answers"), 1);
 }
 
+/// A start that fails after it registered holds nothing: nobody can end what it began.
+#[sim::test(nodes = 2, host(Counter), seeds = 4)]
+async fn a_start_that_fails_gives_its_lease_back(sim: Sim) {
+    sim.advance(5 * SECOND).await;
+    sim.shutdown(1).await.expect("it stops in order");
+    let own = Sql::same("SELECT COUNT(*) FROM nodes WHERE node = 'n1' AND incarnation = 2");
+    let over = Sql::same("SELECT COUNT(*) FROM nodes WHERE node = 'n1' AND expires_at = 0");
+    let count = async |sql| {
+        let counted = sim.store().read("count", move |c| {
+            Box::pin(async move { c.query_one(&sql, vec![]).await?.expect("a count").int(0) })
+        });
+        counted.await.expect("the store answers")
+    };
+
+    sim.fault(1, Fault::fail_before().only("shard map").times(2));
+    sim.start_node(1);
+    let give_up = sim.now() + 5 * SECOND;
+    while count(own).await == 0 && sim.now() < give_up {
+        sim.advance(Duration::from_millis(5)).await;
+    }
+    sim.advance(Duration::from_millis(200)).await;
+    let registered = count(own).await;
+    let over = count(over).await;
+
+    assert_eq!((registered, over), (1, 1));
+}
+

@@ -183,8 +183,12 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
     let opened = Opened { store, lock, ours };
     let node = assemble(settings, opened, linked, (snowflakes, changes), hosting);
     registration.note(&node.inner.changes);
-    if let Life::Lease { expected } = life {
-        join(&node, terms, expected, registration.sent).await?;
+    if let Life::Lease { expected } = life
+        && let Err(error) = join(&node, terms, expected, registration.sent).await
+    {
+        // Nobody gets this node: what it began must not go on, and its lease not be renewed.
+        node.shutdown().await;
+        return Err(error);
     }
     raise_curtain(&node, roster, alone);
     tracing::info!(
