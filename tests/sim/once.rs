@@ -215,8 +215,7 @@ async fn a_database_clock_that_steps_ahead_starts_no_second_singleton(sim: Sim) 
         })
     });
     let left_ms = ends.await.expect("the store answers") - sim.database_ms();
-    let step = u64::try_from(left_ms + 100).expect("it holds");
-    sim.step_database_clock(Duration::from_millis(step));
+    sim.step_database_clock(left_ms + 100);
     sim.advance(30 * SECOND).await;
 
     let stays = diary.one_at_a_time();

@@ -249,6 +249,27 @@ async fn what_a_takeover_without_an_answer_brought_is_suspect(sim: Sim) {
     assert_eq!(counted.await.expect("the store answers"), 1);
 }
 
+/// Leases of five minutes: without being told, nobody would look for half a minute.
+#[sim::test(nodes = 2, host(Counter), seeds = 4)]
+async fn an_operator_lets_everybody_look_at_once(sim: Sim) {
+    sim.lease_ttl(5 * MINUTE);
+    sim.advance(MINUTE).await;
+    let before = (0..64).filter(|id| sim.owner::<Counter>(id) == Some(1));
+    let before = before.count();
+
+    let sql = "UPDATE nodes SET weight = 0 WHERE node = $1";
+    let name = NodeId::new("n1");
+    assert_eq!(execute(&sim, sql, vec![(&name).into()]).await, 1);
+    let told = sim.run_on(0, |node| async move { node.rebalance() });
+    let told = told.await.expect("the node lives");
+    sim.advance(2 * SECOND).await;
+
+    assert!(before > 0, "there was nothing to move");
+    assert_eq!(told, 1);
+    let owners: Vec<_> = (0..64).map(|id| sim.owner::<Counter>(id)).collect();
+    assert_eq!(owners, vec![Some(0); 64]);
+}
+
 /// A start that fails after it registered holds nothing: nobody can end what it began.
 #[sim::test(nodes = 2, host(Counter), seeds = 4)]
 async fn a_start_that_fails_gives_its_lease_back(sim: Sim) {
@@ -276,3 +297,65 @@ async fn a_start_that_fails_gives_its_lease_back(sim: Sim) {
     assert_eq!((registered, over), (1, 1));
 }
 
+/// Nobody stops for it, and nothing that was acknowledged is lost.
+#[sim::test(nodes = 3, host(Counter), seeds = 6)]
+async fn a_database_clock_that_steps_back_stops_nobody(sim: Sim) {
+    sim.advance(5 * SECOND).await;
+    let mut sum = 0;
+    for step_ms in [-4_000, -3_600_000, -15_000] {
+        for id in 0..8_u64 {
+            let added = sim.entity::<Counter>(id).add(1).timeout(MINUTE).await;
+            assert_eq!(added, Ok(sum + 1));
+        }
+        sum += 1;
+        sim.step_database_clock(step_ms);
+        let pause = Duration::from_millis(sim.rng().below(3_000));
+        sim.advance(pause).await;
+    }
+    sim.advance(20 * SECOND).await;
+
+    for node in 0..3 {
+        let changes = changes(&sim, node).await;
+        let lost = changes.iter().filter(|line| line.contains("lease_lost"));
+        assert_eq!(lost.count(), 0, "node {node}: {changes:?}");
+    }
+    for id in 0..64_u64 {
+        assert!(sim.owner::<Counter>(id).is_some(), "nobody owns {id}");
+    }
+    for id in 0..8_u64 {
+        assert_eq!(sim.entity::<Counter>(id).count().await, Ok(sum));
+    }
+}
+
+/// The dead are waited for by the database's clock.
+#[sim::test(nodes = 2, host(Counter), seeds = 4)]
+async fn after_a_step_back_a_dead_nodes_shards_wait_for_that_much_longer(sim: Sim) {
+    sim.advance(5 * SECOND).await;
+    let id = (0..64).find(|id| sim.owner::<Counter>(id) == Some(1));
+    let id = id.expect("it owns some");
+
+    // A lost machine: its peer is not refused, it hears nothing.
+    sim.isolate(1);
+    sim.crash(1);
+    sim.step_database_clock(-5_000);
+    sim.advance(11 * SECOND).await;
+    let early = sim.owner::<Counter>(id);
+    sim.advance(6 * SECOND).await;
+
+    assert_eq!((early, sim.owner::<Counter>(id)), (None, Some(0)));
+}
+
+/// Further back than any renewal can have written: the row is void.
+#[sim::test(nodes = 2, host(Counter), seeds = 4)]
+async fn after_a_long_step_back_a_dead_nodes_shards_are_taken_at_the_next_look(sim: Sim) {
+    sim.advance(5 * SECOND).await;
+    let id = (0..64).find(|id| sim.owner::<Counter>(id) == Some(1));
+    let id = id.expect("it owns some");
+
+    sim.isolate(1);
+    sim.crash(1);
+    sim.step_database_clock(-3_600_000);
+    sim.advance(6 * SECOND).await;
+
+    assert_eq!(sim.owner::<Counter>(id), Some(0));
+}
