@@ -4,6 +4,10 @@
 //! ([`actor_core::store::nodes`]) and which shards a member takes ([`crate::shard`]).
 
 mod handoff;
+mod pace;
+mod regain;
+mod renewal;
+mod sightings;
 pub(crate) mod task;
 mod watch;
 
@@ -38,8 +42,8 @@ impl Terms {
         self.ttl / 10
     }
 
-    /// Returns how many of its own shards a node hands over in one round of balancing: 16 a second
-    /// (architecture D4), so that a cluster that grows goes on serving.
+    /// Returns how many of its own shards a node hands over in the time between two looks: 16 a
+    /// second (architecture D4), so that a cluster that grows goes on serving.
     pub fn moves_max(self) -> usize {
         ((self.balance_every().as_secs_f64() * 16.0) as usize).max(1)
     }

@@ -307,7 +307,7 @@ impl Node {
     async fn leave(&self) -> Result<(), actor_core::store::StoreError> {
         let (node, life) = (self.name().clone(), self.incarnation());
         let shards = self.inner.hosting.shards();
-        let owned: Vec<_> = shards.owned().into_iter().map(|(shard, _)| shard).collect();
+        let owned = shards.owned();
         shards.revoke_all();
         let last_id_ms = self.inner.snowflakes.close();
         let left = self.inner.hosting.store().write("leave", move |c| {

@@ -70,10 +70,9 @@ pub(crate) async fn sweep(singleton: Singleton, member: Member, found: Found) ->
 
 /// Counts messages that are due for long in shards without an owner.
 async fn look(member: &Member) -> Result<usize, StoreError> {
-    let ttl = member.terms.ttl;
-    let read = member.hosting.store().read("unowned messages", move |c| {
+    let read = member.hosting.store().read("unowned messages", |c| {
         Box::pin(async move {
-            let nodes = nodes::list(c, ttl).await?;
+            let nodes = nodes::list(c).await?;
             let unowned = unowned(&nodes, &ownership::list(c).await?);
             if unowned.is_empty() {
                 return Ok(0);

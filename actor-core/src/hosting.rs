@@ -169,8 +169,8 @@ pub trait Hosted: Send + Sync {
     fn evict(&self, id: &EntityId) -> bool;
     /// Lets the activations of these shards, sorted, end when they have run what they took in.
     fn retire(&self, shards: &[ShardId]);
-    /// Ends the activations of a shard, or of all; queued calls are answered.
-    fn stop_shard(&self, shard: Option<ShardId>);
+    /// Ends the activations of these shards, sorted, or of all; queued calls are answered.
+    fn stop_shards(&self, shards: Option<&[ShardId]>);
     /// Cuts off what still runs in these shards, sorted; its callers learn that the outcome is
     /// unknown.
     fn cut_off(&self, shards: &[ShardId]);

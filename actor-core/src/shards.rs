@@ -29,7 +29,7 @@ const CUT: u8 = 2;
 /// The bit of a tenure that says that former owners are outlasted.
 const OUTLASTED: u64 = 1;
 
-/// One time of owning a shard, from its grant on.
+/// One time of owning a shard, from its grant on until it is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tenure(u64);
 
@@ -41,7 +41,7 @@ pub struct Shards {
     epochs: Box<[AtomicU64]>,
     /// How far each shard is on its way to another node.
     stages: Box<[AtomicU8]>,
-    /// How often each shard was granted, doubled; one more once its former owners are outlasted.
+    /// How often each shard was won, doubled; one more once its former owners are outlasted.
     tenures: Box<[AtomicU64]>,
     /// Tells whoever waits for a shard to come or go that one did.
     news: News,
@@ -99,23 +99,44 @@ impl Shards {
     /// Records that this node owns `shard` under `epoch`, that it is not frozen, and that former
     /// owners of it are not known to be outlasted. Unknown shards are ignored.
     pub fn grant(&self, shard: ShardId, epoch: Epoch) {
-        if let Some(slot) = self.slot(shard) {
-            // Before the epoch: nobody must see the new one with what was known under the old one.
-            let begin = |tenure: u64| Some((tenure | OUTLASTED) + 1);
-            let _ = self.tenures[shard.0 as usize].fetch_update(
-                Ordering::AcqRel,
-                Ordering::Acquire,
-                begin,
-            );
+        if let (Some(slot), Some(tenure)) = (self.slot(shard), self.tenures.get(place(shard))) {
+            if epoch.0 != NOT_OWNED && slot.load(Ordering::Acquire) == NOT_OWNED {
+                // Before the epoch: who sees the shard owned again sees that it had been lost, and
+                // not what was known under the old one.
+                let begin = |tenure: u64| Some((tenure | OUTLASTED) + 1);
+                let _ = tenure.fetch_update(Ordering::AcqRel, Ordering::Acquire, begin);
+            }
             slot.store(epoch.0, Ordering::Release);
             self.set_stage(shard, SERVES);
         }
     }
 
+    /// Returns which of the times this is that the node owns `shard`. A new epoch that the owner
+    /// gives itself does not end a tenure; losing the shard does, however that is found out.
+    ///
+    /// What is kept in memory of a shard is good for one tenure: read this before
+    /// [`Hosting::admits`](crate::hosting::Hosting::admits), and ask
+    /// [`holds`](Self::holds) before each use.
+    pub fn tenure(&self, shard: ShardId) -> Tenure {
+        let tenure = self.tenures.get(place(shard));
+        Tenure(tenure.map_or(0, |tenure| tenure.load(Ordering::Acquire) & !OUTLASTED))
+    }
+
+    /// Says whether `shard` is this node's and was so ever since `tenure` began.
+    pub fn holds(&self, shard: ShardId, tenure: Tenure) -> bool {
+        // In this order: a tenure that begins in between is seen by the second look.
+        self.epoch(shard).is_some() && self.tenure(shard) == tenure
+    }
+
     /// Records that `shard` is about to leave: it is owned still, so what runs can be stored, but
     /// nothing new begins in it.
+    ///
+    /// One that is further on its way stays there.
     pub fn freeze(&self, shard: ShardId) {
-        self.set_stage(shard, FROZEN);
+        if let Some(stage) = self.stages.get(place(shard)) {
+            stage.fetch_max(FROZEN, Ordering::SeqCst);
+        }
+        self.news.tell();
     }
 
     /// Records that what still runs in a frozen `shard` has had its time.
@@ -143,7 +164,7 @@ impl Shards {
     /// Says whether no former owner of `shard`, which this node owns, can run anything in it any
     /// more.
     pub fn is_outlasted(&self, shard: ShardId) -> bool {
-        let tenure = self.tenures.get(shard.0 as usize);
+        let tenure = self.tenures.get(place(shard));
         tenure.is_some_and(|tenure| tenure.load(Ordering::Acquire) & OUTLASTED != 0)
             || self.lease.load(Ordering::Acquire) == UNLIMITED
     }
@@ -156,21 +177,14 @@ impl Shards {
         open.map(|shard| (shard, self.tenure(shard))).collect()
     }
 
-    /// Returns how this node owns `shard` now.
-    pub fn tenure(&self, shard: ShardId) -> Tenure {
-        let tenure = self.tenures.get(shard.0 as usize);
-        Tenure(tenure.map_or(0, |tenure| tenure.load(Ordering::Acquire)))
-    }
-
     /// Records that no former owner of `shard` can run anything in it any more; says whether this
-    /// is news. Ignored if the shard was granted anew since `tenure` was read.
+    /// is news. Ignored if the shard was won anew since `tenure` was read.
     pub fn outlast(&self, shard: ShardId, tenure: Tenure) -> bool {
         let (old, new) = (tenure.0, tenure.0 | OUTLASTED);
-        let is_news = old != new
-            && self.tenures.get(shard.0 as usize).is_some_and(|slot| {
-                slot.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
-                    .is_ok()
-            });
+        let is_news = self.tenures.get(place(shard)).is_some_and(|slot| {
+            slot.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+        });
         if is_news {
             self.news.tell();
         }
@@ -185,12 +199,12 @@ impl Shards {
     // The order among this and the count of what runs in a shard is total: whoever begins counts
     // first and looks then, whoever freezes does it the other way round, so one sees the other.
     fn stage(&self, shard: ShardId) -> u8 {
-        let stage = self.stages.get(shard.0 as usize);
+        let stage = self.stages.get(place(shard));
         stage.map_or(SERVES, |stage| stage.load(Ordering::SeqCst))
     }
 
     fn set_stage(&self, shard: ShardId, stage: u8) {
-        if let Some(slot) = self.stages.get(shard.0 as usize) {
+        if let Some(slot) = self.stages.get(place(shard)) {
             slot.store(stage, Ordering::SeqCst);
         }
         self.news.tell();
@@ -272,7 +286,7 @@ impl Shards {
     }
 
     fn slot(&self, shard: ShardId) -> Option<&AtomicU64> {
-        self.epochs.get(usize::try_from(shard.0).ok()?)
+        self.epochs.get(place(shard))
     }
 
     fn nanos(&self, instant: Instant) -> u64 {
@@ -280,6 +294,10 @@ impl Shards {
         // One below the mark of an unlimited lease; more than five centuries of running.
         u64::try_from(since.as_nanos()).map_or(UNLIMITED - 1, |nanos| nanos.min(UNLIMITED - 1))
     }
+}
+
+fn place(shard: ShardId) -> usize {
+    shard.0 as usize
 }
 
 #[cfg(test)]
@@ -311,6 +329,41 @@ mod tests {
         assert!(shards.owns(SHARD, Epoch(8)));
         assert!(shards.revoke_epoch(SHARD, Epoch(8)));
         assert_eq!(shards.epoch(SHARD), None);
+    }
+
+    /// Each way of losing a shard and winning it back.
+    #[test]
+    fn a_tenure_ends_with_the_shard_and_not_with_its_epoch() {
+        type Change = fn(&Shards);
+        let table: [(&str, Change, bool); 7] = [
+            ("nothing", |_| {}, true),
+            (
+                "raised",
+                |it| assert!(it.replace(SHARD, Epoch(5), Epoch(6))),
+                true,
+            ),
+            ("granted twice", |it| it.grant(SHARD, Epoch(6)), true),
+            ("frozen", |it| it.freeze(SHARD), true),
+            ("fenced", |it| it.fence(SHARD, Epoch(5)), false),
+            ("given up", |it| it.revoke(SHARD), false),
+            ("all given up", Shards::revoke_all, false),
+        ];
+        for (claim, change, goes_on) in table {
+            let shards = shards();
+            shards.grant(SHARD, Epoch(5));
+            let tenure = shards.tenure(SHARD);
+
+            change(&shards);
+            assert_eq!(shards.holds(SHARD, tenure), goes_on, "{claim}");
+            shards.grant(SHARD, Epoch(9));
+
+            assert_eq!(
+                shards.holds(SHARD, tenure),
+                goes_on,
+                "{claim}, then won back"
+            );
+            assert!(shards.holds(SHARD, shards.tenure(SHARD)), "{claim}");
+        }
     }
 
     #[test]

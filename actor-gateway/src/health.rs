@@ -105,9 +105,9 @@ async fn readiness(shared: &Shared) -> Vec<Check> {
 /// are kept from it for a while. It serves requests for entities of the others meanwhile.
 async fn held_back(shared: &Shared) -> Option<String> {
     let hosting = shared.client.hosting();
-    let ttl = shared.lease_ttl()?;
-    let listed = hosting.store().read("health", move |connection| {
-        Box::pin(async move { nodes::list(connection, ttl).await })
+    shared.lease_ttl()?; // Without a lease nothing is kept from it.
+    let listed = hosting.store().read("health", |connection| {
+        Box::pin(async move { nodes::list(connection).await })
     });
     let listed = request::within(STORE_WITHIN, async {
         let listed = listed.await;

@@ -13,7 +13,8 @@ CREATE FUNCTION actor_now() RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE
 
 -- One row a node name; the incarnation counts the lives of that name. `ended_at` is when a life was ended, in
 -- order or not; `falls` how many short lives in a row ended without order; `member_of` the numbers of the groups
--- it is a member of. Changed every few seconds in place: there is room on the page and no index on what changes.
+-- it is a member of; `ttl_ms` how long a lease of this life is: everybody judges it by that. Changed every few seconds
+-- in place: there is room on the page and no index on what changes.
 CREATE TABLE nodes (
     node        text COLLATE "C" NOT NULL PRIMARY KEY,
     incarnation bigint NOT NULL,
@@ -21,6 +22,7 @@ CREATE TABLE nodes (
     state       text   NOT NULL,
     expires_at  bigint NOT NULL,
     started_at  bigint NOT NULL,
+    ttl_ms      bigint NOT NULL,
     ended_at    bigint NOT NULL DEFAULT 0,
     weight      bigint NOT NULL DEFAULT 1,
     falls       bigint NOT NULL DEFAULT 0,
@@ -60,7 +62,7 @@ CREATE TABLE hosts (
 );
 
 -- Ownership. A shard without an owner was released; its incarnation means nothing then. Until `quiet_until` a
--- former owner, whose lease was ended early, may not know it yet: singletons begin later.
+-- former owner may not know that it lost it: singletons begin later.
 CREATE TABLE shards (
     shard       bigint NOT NULL PRIMARY KEY,
     owner       text COLLATE "C",

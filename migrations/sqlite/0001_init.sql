@@ -11,7 +11,7 @@ CREATE TABLE cluster_meta (
 
 -- One row a node name; the incarnation counts the lives of that name. `ended_at` is when a life was ended, in
 -- order or not; `falls` how many short lives in a row ended without order; `member_of` the numbers of the groups
--- it is a member of.
+-- it is a member of; `ttl_ms` how long a lease of this life is: everybody judges it by that.
 CREATE TABLE nodes (
     node        TEXT    NOT NULL PRIMARY KEY,
     incarnation INTEGER NOT NULL,
@@ -19,6 +19,7 @@ CREATE TABLE nodes (
     state       TEXT    NOT NULL,
     expires_at  INTEGER NOT NULL,
     started_at  INTEGER NOT NULL,
+    ttl_ms      INTEGER NOT NULL,
     ended_at    INTEGER NOT NULL DEFAULT 0,
     weight      INTEGER NOT NULL DEFAULT 1,
     falls       INTEGER NOT NULL DEFAULT 0,
@@ -58,7 +59,7 @@ CREATE TABLE hosts (
 ) WITHOUT ROWID;
 
 -- Ownership. A shard without an owner was released; its incarnation means nothing then. Until `quiet_until` a
--- former owner, whose lease was ended early, may not know it yet: singletons begin later.
+-- former owner may not know that it lost it: singletons begin later.
 CREATE TABLE shards (
     shard       INTEGER NOT NULL PRIMARY KEY,
     owner       TEXT,

@@ -35,7 +35,7 @@ async fn declare(
 }
 
 async fn state(bed: &Bed, node: &str) -> Result<NodeState, StoreError> {
-    let rows = bed.sql(|c| Box::pin(nodes::list(c, TTL))).await?;
+    let rows = bed.sql(|c| Box::pin(nodes::list(c))).await?;
     let row = rows.into_iter().find(|row| row.node.as_str() == node);
     Ok(row.expect("a row").state)
 }

@@ -84,7 +84,7 @@ async fn a_kind_in_another_group_is_refused_and_nothing_is_recorded() -> Result<
             assert!(text.contains(part), "{text}");
         }
         assert_eq!(bed.sql(|c| Box::pin(kinds::list(c))).await?, before);
-        let rows = bed.sql(|c| Box::pin(nodes::list(c, TTL))).await?;
+        let rows = bed.sql(|c| Box::pin(nodes::list(c))).await?;
         assert!(rows.iter().all(|row| row.node.as_str() != "c"), "{rows:?}");
         Ok(())
     })
@@ -117,7 +117,7 @@ async fn a_node_says_which_groups_it_is_a_member_of_and_a_new_life_says_it_anew(
     for_each_backend(async |backend| {
         let bed = Bed::new(backend).await?;
         let groups = async || {
-            let rows = bed.sql(|c| Box::pin(nodes::list(c, TTL))).await?;
+            let rows = bed.sql(|c| Box::pin(nodes::list(c))).await?;
             let row = rows.into_iter().find(|row| row.node.as_str() == "b");
             Ok::<_, StoreError>(row.expect("it is there").groups)
         };

@@ -68,11 +68,10 @@ async fn start(file: &Path, arguments: &[&str]) -> Result<Node, StartError> {
 }
 
 async fn rows(node: &Node) -> Vec<NodeRow> {
-    let ttl = node.settings().lease_ttl;
     let rows = node
         .hosting()
         .store()
-        .read("nodes", move |c| Box::pin(nodes::list(c, ttl)));
+        .read("nodes", |c| Box::pin(nodes::list(c)));
     rows.await.expect("the rows are read")
 }
 

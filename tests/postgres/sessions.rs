@@ -8,7 +8,7 @@ use actor_core::{
         BoxFuture, Connection, Sql, Store, StoreError,
         entities::Place,
         nodes,
-        ownership::{self, Taken},
+        ownership::{self, Seen, Taken},
     },
 };
 use actor_tests::{
@@ -138,5 +138,5 @@ pub(crate) async fn take_on(
     incarnation: Incarnation,
 ) -> Result<Vec<Taken>, StoreError> {
     let all: Vec<_> = (0..SHARDS).map(ShardId).collect();
-    ownership::take(c, &all, node, incarnation, TTL).await
+    ownership::take(c, &all, node, incarnation, &Seen::default()).await
 }

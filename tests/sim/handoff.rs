@@ -160,6 +160,43 @@ async fn shards(sim: &Sim, entities: u64) -> Vec<(i64, bool)> {
     shards
 }
 
+/// Whoever gives away is told again and again to look; its pace is its own.
+#[sim::test(nodes = 2, host(Till), seeds = 4)]
+async fn shards_are_given_away_at_a_steady_pace_however_often_a_node_looks(sim: Sim) {
+    // A look every tenth of a second, one shard and a half in each.
+    sim.lease_ttl(SECOND);
+    sim.advance(5 * SECOND).await;
+    sim.crash(1);
+    sim.advance(5 * SECOND).await;
+    let owned = async || {
+        let owned = sim.run_on(0, |node| async move {
+            node.rebalance();
+            node.hosting().shards().owned().len()
+        });
+        owned.await.expect("it lives")
+    };
+    let all = owned().await;
+
+    sim.restart(1).await;
+    let (mut began, mut ended, mut last) = (None, sim.now(), all);
+    let give_up = sim.now() + 5 * SECOND;
+    while sim.now() < give_up {
+        let left = owned().await;
+        if left < last {
+            began.get_or_insert(sim.now());
+            (ended, last) = (sim.now(), left);
+        }
+        sim.advance(SECOND / 50).await;
+    }
+
+    let (moved, began) = (all - last, began.expect("nothing moved"));
+    assert!(moved >= 6, "{moved}");
+    // The first ones go at once; each of the others takes its sixteenth of a second.
+    let pace = SECOND / 16 * u32::try_from(moved - 2).expect("few");
+    let took = ended - began;
+    assert!(took >= pace, "{moved} shards moved within {took:?}");
+}
+
 // SHD-2
 /// A handler that does not end must not hold its shard for ever, and has the time of a call.
 #[sim::test(nodes = 2, host(Till), seeds = 4)]

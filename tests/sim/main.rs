@@ -19,6 +19,7 @@ mod network;
 mod once;
 mod operations;
 mod order;
+mod ownership;
 mod poison;
 mod releases;
 mod takeover;

@@ -14,7 +14,7 @@ use actor_cluster::{
 use actor_core::{
     Failure, Result,
     id::{Incarnation, NodeId, Snowflake},
-    store::nodes,
+    store::{Sql, nodes},
 };
 
 use crate::kinds::{Alarm, Counter};
@@ -194,6 +194,55 @@ async fn a_node_declared_dead_early_runs_its_singleton_to_the_end_of_its_lease_a
         waited_ms < TTL_MS + 2_500,
         "the next one began after {waited_ms} ms"
     );
+}
+
+/// The database's clock steps over the end of one lease, and not of the others: its holder goes on
+/// by its own clock until it asks for more.
+#[sim::test(nodes = 3, host(Counter), seeds = 12)]
+async fn a_database_clock_that_steps_ahead_starts_no_second_singleton(sim: Sim) {
+    let (diary, first) = at_work(&sim, 3_000).await;
+    let name = NodeId::new(format!("n{first}"));
+
+    // As if the others had just renewed theirs, each for a little longer.
+    let ends = sim.store().write("leases", move |c| {
+        Box::pin(async move {
+            let longer =
+                Sql::same("UPDATE nodes SET expires_at = expires_at + 6000 WHERE node <> $1");
+            c.execute(&longer, vec![(&name).into()]).await?;
+            let ends = Sql::same("SELECT expires_at FROM nodes WHERE node = $1");
+            let row = c.query_one(&ends, vec![(&name).into()]).await?;
+            row.expect("it is registered").int(0)
+        })
+    });
+    let left_ms = ends.await.expect("the store answers") - sim.database_ms();
+    sim.step_database_clock(left_ms + 100);
+    sim.advance(30 * SECOND).await;
+
+    let stays = diary.one_at_a_time();
+    assert!(stays.len() >= 2, "{stays:?}");
+}
+
+/// The answer to a release is lost, the singleton begins again, and then the release arrives.
+#[sim::test(nodes = 2, host(Counter), seeds = 8)]
+async fn a_release_that_arrives_late_starts_no_second_singleton(sim: Sim) {
+    let diary = lives(&sim, Duration::from_millis(4_500));
+    sim.advance(5 * SECOND).await;
+    let first = runner(&sim, "diarist", None).await.expect("it runs");
+
+    let late = Fault::late(3 * SECOND).only("release shards");
+    sim.fault(first, late.until_cleared());
+    let rested = sim.run_on(first, |node| async move {
+        let name = node.name().clone();
+        node.send_to_rest(&name).await.map_err(drop)
+    });
+    assert!(rested.await.expect("it lives").is_ok());
+    sim.advance(8 * SECOND).await;
+    sim.clear_faults(first);
+    sim.advance(40 * SECOND).await;
+
+    let stays = diary.one_at_a_time();
+    let last = stays.last().map(|stay| stay.node.to_string());
+    assert_eq!(last, Some(format!("n{}", 1 - first)), "{stays:?}");
 }
 
 /// Whoever took the shard first passes it on before the former owner's lease is over.

@@ -26,7 +26,7 @@ const CRASHES: usize = 30;
 
 /// What handlers tried, and whether what made them fail is gone.
 #[derive(Clone, Debug, Default)]
-struct Poison {
+pub(crate) struct Poison {
     tried: Arc<Mutex<Vec<String>>>,
     cured: Arc<AtomicBool>,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actor_cluster::sim::{self, Sim};
+use actor_cluster::sim::{self, Fault, Sim};
 use actor_core::{
     Entity, handlers,
     store::{Sql, Value},
@@ -111,6 +111,26 @@ async fn a_state_of_a_newer_release_is_handed_to_a_node_that_knows_it(sim: Sim) 
     );
     assert_eq!(dead, 0, "messages given up");
     assert_eq!(waiting.add(1).timeout(PATIENCE).await, Ok(5));
+}
+
+/// What a node cannot serve is told until it is stored.
+#[sim::test(nodes = 2, host(Ledger), seeds = 4)]
+async fn a_shard_that_is_too_new_is_declined_even_if_the_store_failed_at_first(sim: Sim) {
+    add_to_all(&sim, 1).await;
+    sim.release::<(NewLedger,)>();
+    replace(&sim, 1).await;
+    add_to_all(&sim, 2).await;
+    let newer = (0..LEDGERS).find(|id| sim.owner::<Ledger>(id) == Some(1));
+    let ledger = sim.entity::<Ledger>(newer.expect("it owns some"));
+    sim.shutdown(1).await.expect("it stops in order");
+
+    sim.fault(0, Fault::fail_before().only("decline shards").times(3));
+    // Nobody can answer it now.
+    drop(ledger.add(1).timeout(Duration::from_secs(1)).await);
+    sim.advance(Duration::from_secs(20)).await;
+
+    let declined = count(&sim, "SELECT COUNT(*) FROM declined").await;
+    assert_eq!(declined, 1, "nobody else would ever serve it");
 }
 
 /// With nobody left who can read it, a state and its messages wait; nothing else suffers.

@@ -311,7 +311,8 @@ pub async fn join(store: &Store, node: &str) -> Result<Arc<Shards>, StoreError> 
         Box::pin(async move {
             ownership::ensure(c, SHARDS).await?;
             let incarnation: Incarnation = nodes::register(c, &name, "", TTL).await?;
-            let taken = ownership::take(c, &all, &name, incarnation, TTL).await?;
+            let taken =
+                ownership::take(c, &all, &name, incarnation, &ownership::Seen::default()).await?;
             Ok((incarnation, taken))
         })
     });

@@ -56,7 +56,8 @@ async fn own_all(store: &Store, node: &NodeId) -> (Arc<Shards>, bool) {
             ownership::ensure(c, SHARDS).await?;
             let incarnation = nodes::register(c, &name, "127.0.0.1:0", TTL).await?;
             let all: Vec<_> = (0..SHARDS).map(ShardId).collect();
-            let taken = ownership::take(c, &all, &name, incarnation, TTL).await?;
+            let taken =
+                ownership::take(c, &all, &name, incarnation, &ownership::Seen::default()).await?;
             Ok((incarnation, taken))
         })
     });

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actor_core::{
     clock::{Clock, Instant},
-    id::ShardId,
+    id::{Epoch, ShardId},
     store::{StoreError, ownership},
 };
 
@@ -119,11 +119,14 @@ impl Member {
             empty = self.hosting.vacated(&leaving.moving) => empty,
             () = Clock.sleep_until(until) => return Ok(()),
         };
-        leaving.left(&empty);
+        let gone: Vec<_> = empty.iter().map(|(shard, _)| *shard).collect();
+        leaving.left(&gone);
         metrics::counter!("actor_handoffs_total").increment(empty.len() as u64);
         let took = Clock.now().saturating_duration_since(started);
         metrics::histogram!("actor_handoff_duration").record(took.as_secs_f64());
-        self.release(empty).await
+        let owned = |(shard, epoch): (ShardId, Option<Epoch>)| Some((shard, epoch?));
+        self.release(empty.into_iter().filter_map(owned).collect())
+            .await
     }
 
     /// Ends whatever still runs; what does not end then is fenced.
@@ -146,15 +149,18 @@ impl Member {
                 ?lost,
                 "activations do not end: their shards go, they are fenced"
             );
+            let shards = self.hosting.shards();
+            let owned = lost.iter().filter_map(|it| Some((*it, shards.epoch(*it)?)));
+            let owned = owned.collect();
             for shard in &lost {
-                self.hosting.shards().revoke(*shard);
+                shards.revoke(*shard);
             }
-            self.release(lost).await?;
+            self.release(owned).await?;
         }
         Ok(())
     }
 
-    async fn release(&self, shards: Vec<ShardId>) -> Result<(), StoreError> {
+    async fn release(&self, shards: Vec<(ShardId, Epoch)>) -> Result<(), StoreError> {
         let (node, life) = (self.node().clone(), self.incarnation());
         let released = self.hosting.store().write("release shards", move |c| {
             Box::pin(async move { ownership::release(c, &shards, &node, life).await })

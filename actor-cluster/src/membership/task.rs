@@ -5,14 +5,14 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use actor_core::{
     clock::{Clock, Instant},
     hosting::Hosting,
-    id::{Incarnation, NodeId, ShardId},
+    id::{Epoch, Incarnation, NodeId, ShardId},
     store::{
         StoreError, StoreErrorKind, declined,
         kinds::{self, Catalog},
@@ -23,7 +23,7 @@ use actor_core::{
 };
 use tokio::{sync::watch, task::JoinSet};
 
-use super::{Action, Event, Lease, Loss, Terms, step};
+use super::{Action, Event, Lease, Loss, Terms, pace::Pace, sightings::Sightings, step};
 use crate::{
     node::{
         Phase,
@@ -31,7 +31,7 @@ use crate::{
     },
     routing::Peers,
     shard::{candidates, placement},
-    transport::{Note, PeerId},
+    transport::PeerId,
 };
 
 /// How often a takeover that met a locked row is tried at a time, and the wait between.
@@ -50,6 +50,7 @@ pub(crate) struct Member {
     /// How long what runs may go on in the shards of a node that is drained.
     pub(crate) drain_within: Duration,
     pub(crate) placement: Arc<Mutex<placement::Cached>>,
+    pub(crate) sightings: Arc<Mutex<Sightings>>,
 }
 
 /// What the database says about who is there and who owns what.
@@ -110,6 +111,7 @@ impl Member {
 
     async fn renew(self) -> Event {
         let sent = Clock.now();
+        let before = self.hosting.shards().owned();
         let (node, life, ttl) = (self.node().clone(), self.incarnation(), self.terms.ttl);
         let renewed = self.hosting.store().write_lease("renew lease", move |c| {
             Box::pin(async move { nodes::renew(c, &node, life, ttl).await })
@@ -118,7 +120,10 @@ impl Member {
         let took = Clock.now().saturating_duration_since(sent);
         metrics::histogram!("actor_lease_renewal_duration").record(took.as_secs_f64());
         match renewed {
-            Ok(Some(_)) => Event::Renewed { sent },
+            Ok(Some(renewal)) => {
+                self.heed_renewal(&before, &renewal.owned);
+                Event::Renewed { sent }
+            }
             Ok(None) => Event::Refused,
             Err(error) => {
                 tracing::warn!(%error, "the lease could not be renewed");
@@ -136,13 +141,15 @@ impl Member {
         // Invariant: shards are taken off this list by the task that reads the rows, before it
         // reads them; so rows that were read while a shard left are never believed about it.
         let mut leaving = Vec::new();
+        let (mut pace, mut untold) = (Pace::default(), Vec::new());
         loop {
             let pause = self.hosting.rng().jitter(self.terms.balance_every(), 20);
+            let pause = pace.pause(pause, Clock.now());
             // All arms only wait; a handoff goes on in its own task.
             tokio::select! {
                 biased;
                 () = self.called() => {}
-                shards = self.hosting.declined() => self.decline(shards).await,
+                shards = self.hosting.declined() => untold = shards,
                 Some(ended) = handoff.join_next() => {
                     if let Ok(Err(error)) = ended {
                         tracing::warn!(%error, "shards could not be handed over");
@@ -157,8 +164,15 @@ impl Member {
                 while handoff.join_next().await.is_some() {}
                 return;
             }
+            if !untold.is_empty() && self.decline(untold.clone()).await {
+                untold.clear(); // Otherwise it is told again at the next look.
+            }
             match self.balance(&leaving).await {
-                Ok(lost) if handoff.is_empty() && !lost.is_empty() => {
+                Ok(lost) if handoff.is_empty() => {
+                    let lost = self.leavers(lost, &mut pace);
+                    if lost.is_empty() {
+                        continue;
+                    }
                     leaving.clone_from(&lost);
                     let (member, within) = (self.clone(), self.gives_up_within());
                     handoff.spawn(async move { member.give_up(lost, within).await });
@@ -170,11 +184,11 @@ impl Member {
     }
 
     /// Says whether the node takes part in placement, be it to give everything away.
-    fn balances(&self) -> bool {
+    pub(super) fn balances(&self) -> bool {
         matches!(*self.phase.borrow(), Phase::Ready | Phase::Resting)
     }
 
-    fn rests(&self) -> bool {
+    pub(super) fn rests(&self) -> bool {
         *self.phase.borrow() == Phase::Resting
     }
 
@@ -186,15 +200,18 @@ impl Member {
     }
 
     /// Does one round of balancing, with nothing said about the shards that are `leaving`; returns
-    /// what the node should give up.
+    /// what another node should have.
     pub(crate) async fn balance(&self, leaving: &[ShardId]) -> Result<Vec<ShardId>, StoreError> {
         let map = self.read_map().await?;
         self.hosting.groups().learn(map.catalog.clone());
         self.heed(&map.nodes);
+        if self.sightings().note(&map.nodes, Clock.now()) {
+            tracing::warn!("a lease ends too far ahead: the database's clock stepped back");
+        }
         let there = candidates::there(&map.nodes);
         self.publish(&map, there.len());
         let rows: Vec<_> = map.shards.iter().map(|row| row.owner.clone()).collect();
-        let mut won = self.reconcile(&map.shards, leaving);
+        let unserved = self.reconcile(&map.shards, leaving);
         let may = candidates::of_groups(&map.nodes, &map.catalog);
         let mut moves = {
             let placement = self.placement.lock();
@@ -207,14 +224,12 @@ impl Member {
             return Ok(Vec::new());
         }
         // What is free goes first: nobody serves it; what is given up is served until it goes.
-        won |= self.take(moves.take).await?;
+        let won = self.take(moves.take).await;
+        let won = self.regain(unserved).await | won?;
         if won {
             self.hosting.take_up().await?;
         }
         moves.give_up.retain(|shard| !leaving.contains(shard));
-        if !self.rests() {
-            moves.give_up.truncate(self.terms.moves_max());
-        }
         Ok(moves.give_up)
     }
 
@@ -245,16 +260,17 @@ impl Member {
     }
 
     /// Tells everybody that this program is too old for shards; the next round gives them up to
-    /// whoever is not.
-    async fn decline(&self, shards: Vec<ShardId>) {
+    /// whoever is not. Says whether it is stored.
+    async fn decline(&self, shards: Vec<ShardId>) -> bool {
         let (node, life) = (self.node().clone(), self.incarnation());
         let told = self.hosting.store().write("decline shards", move |c| {
             Box::pin(async move { declined::decline(c, &shards, &node, life).await })
         });
-        if let Err(error) = told.await {
-            // It is found again when something there is asked for.
+        let told = told.await;
+        if let Err(error) = &told {
             tracing::warn!(%error, "shards for newer programs could not be told");
         }
+        told.is_ok()
     }
 
     /// Waits until a peer says that there are shards to take.
@@ -281,28 +297,33 @@ impl Member {
     }
 
     /// Makes memory agree with the rows: the answer to a takeover may have been lost, and another
-    /// node may have taken what this one thinks it owns. Says whether anything was won.
+    /// node may have taken what this one thinks it owns. Returns what is its own by the rows and
+    /// not served.
     ///
     /// A shard that leaves is known no more before its row says so.
-    fn reconcile(&self, rows: &[ShardRow], leaving: &[ShardId]) -> bool {
+    fn reconcile(&self, rows: &[ShardRow], leaving: &[ShardId]) -> Vec<(ShardId, Epoch)> {
         let (shards, me) = (
             self.hosting.shards(),
             (self.node().clone(), self.incarnation()),
         );
-        let (mut won, mut lost) = (false, 0);
+        let (mut unserved, mut gone, mut lost) = (Vec::new(), Vec::new(), 0);
         for row in rows {
             let (mine, known) = (row.owner.as_ref() == Some(&me), shards.epoch(row.shard));
             match (mine, known) {
                 (true, None) if self.balances() && !leaving.contains(&row.shard) => {
-                    shards.grant(row.shard, row.epoch);
-                    won = true;
+                    unserved.push((row.shard, row.epoch));
                 }
                 (false, Some(epoch)) if shards.revoke_epoch(row.shard, epoch) => {
-                    self.hosting.give_up(row.shard);
+                    gone.push(row.shard);
                     lost += 1;
                 }
+                // A refused write took it away: whoever waits there is sent on.
+                (false, None) if self.hosting.runs_in(row.shard) => gone.push(row.shard),
                 _ => {}
             }
+        }
+        if !gone.is_empty() {
+            self.hosting.give_up(&gone);
         }
         let fenced = usize::try_from(shards.take_fenced()).unwrap_or(usize::MAX);
         if fenced > 0 {
@@ -311,7 +332,7 @@ impl Member {
         if lost > 0 {
             self.changes.note(What::Lost { shards: lost });
         }
-        won
+        unserved
     }
 
     async fn take(&self, free: Vec<ShardId>) -> Result<bool, StoreError> {
@@ -319,7 +340,7 @@ impl Member {
             return Ok(false);
         }
         let mut tries = 0;
-        let taken = loop {
+        let (taken, last) = loop {
             tries += 1;
             match self.take_once(free.clone()).await {
                 // A batch or another node's takeover holds a row: it ends soon.
@@ -330,45 +351,40 @@ impl Member {
                 taken => break taken?,
             }
         };
-        let orphans: Vec<_> = taken.iter().filter(|taken| !taken.released).collect();
-        if !orphans.is_empty() {
-            // What waits there may be what killed its owner (architecture D7).
-            let last = self.hosting.store().read("last message", |c| {
-                Box::pin(async move { mailbox::last_seq(c).await })
-            });
-            let last = last.await?;
-            for taken in orphans {
+        for taken in &taken {
+            if !taken.released {
+                // What waits there may be what killed its owner (architecture D7).
                 self.hosting.suspect(taken.shard, last);
             }
-        }
-        for taken in &taken {
             taken.grant(self.hosting.shards());
         }
         if !taken.is_empty() {
             self.changes.note(took(&taken));
         }
-        if let (Some(peers), false) = (&self.peers, taken.is_empty()) {
-            let shards: Vec<_> = taken.iter().map(|it| (it.shard, it.epoch)).collect();
-            peers.map.learn(&peers.me, &shards);
-            peers.tell_all(&Note::Took(shards));
-        }
+        let shards: Vec<_> = taken.iter().map(|it| (it.shard, it.epoch)).collect();
+        self.tell_taken(&shards);
         Ok(!taken.is_empty())
     }
 
-    async fn take_once(&self, free: Vec<ShardId>) -> Result<Vec<Taken>, StoreError> {
-        let (node, life, ttl) = (self.node().clone(), self.incarnation(), self.terms.ttl);
+    /// Returns what was taken, and the newest message that was stored by then: in one answer, so
+    /// that nothing is served without knowing what is suspect.
+    async fn take_once(&self, free: Vec<ShardId>) -> Result<(Vec<Taken>, i64), StoreError> {
+        let (node, life) = (self.node().clone(), self.incarnation());
+        let seen = self.sightings().seen(Clock.now());
         let taken = self.hosting.store().write("take shards", move |c| {
-            Box::pin(async move { ownership::take(c, &free, &node, life, ttl).await })
+            Box::pin(async move {
+                let taken = ownership::take(c, &free, &node, life, &seen).await?;
+                Ok((taken, mailbox::last_seq(c).await?))
+            })
         });
         taken.await
     }
 
     async fn read_map(&self) -> Result<Map, StoreError> {
-        let ttl = self.terms.ttl;
-        let read = self.hosting.store().read("shard map", move |c| {
+        let read = self.hosting.store().read("shard map", |c| {
             Box::pin(async move {
                 Ok(Map {
-                    nodes: nodes::list(c, ttl).await?,
+                    nodes: nodes::list(c).await?,
                     shards: ownership::list(c).await?,
                     declined: declined::list(c).await?,
                     catalog: kinds::list(c).await?,
@@ -376,6 +392,11 @@ impl Member {
             })
         });
         read.await
+    }
+
+    fn sightings(&self) -> MutexGuard<'_, Sightings> {
+        let sightings = self.sightings.lock();
+        sightings.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns how many nodes hold a lease by the database's judgement.

@@ -25,7 +25,7 @@ use actor_core::{
         meta,
         migrate::{self, Migration},
         nodes::{self, NodeRow, NodeState},
-        ownership::{self, Taken},
+        ownership::{self, Seen, Taken},
         suspicions,
     },
 };
@@ -223,8 +223,12 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
     let opened = Opened { store, lock, ours };
     let node = assemble(settings, opened, linked, (snowflakes, changes), hosting);
     registration.note(&node.inner.changes);
-    if let Life::Lease { expected } = life {
-        join(&node, terms, expected, registration.sent).await?;
+    if let Life::Lease { expected } = life
+        && let Err(error) = join(&node, terms, expected, registration.sent).await
+    {
+        // Nobody gets this node: what it began must not go on, and its lease not be renewed.
+        node.shutdown().await;
+        return Err(error);
     }
     raise_curtain(&node, roster);
     tracing::info!(
@@ -244,11 +248,10 @@ async fn arrive(
     rng: &Rng,
     sockets: Arc<dyn Sockets>,
 ) -> Result<Option<Linked>, StartError> {
-    let ttl = settings.lease_ttl;
     let links = Linked::bind(settings, name, rng, sockets).await?;
-    outlive(store, name, ttl, links.as_ref()).await?;
+    outlive(store, name, links.as_ref()).await?;
     if let Some(links) = &links {
-        links.is_welcome(&others(store, name, ttl).await?).await?;
+        links.is_welcome(&others(store, name).await?).await?;
     }
     Ok(links)
 }
@@ -292,6 +295,7 @@ async fn join(node: &Node, terms: Terms, expected: usize, sent: Instant) -> Resu
         changes: node.inner.changes.clone(),
         drain_within: node.inner.settings.drain_timeout,
         placement: Arc::default(),
+        sightings: Arc::default(),
     };
     node.own(tokio::spawn(member.clone().keep_lease(sent)));
     // Whoever comes first would take everything, only to give it away again.
@@ -376,8 +380,8 @@ fn database_file(url: &str) -> Option<PathBuf> {
 }
 
 /// Returns the other nodes that hold a lease and can be dialled.
-async fn others(store: &Store, name: &NodeId, ttl: Duration) -> Result<Vec<NodeRow>, StoreError> {
-    let rows = store.read("other nodes", move |c| Box::pin(nodes::list(c, ttl)));
+async fn others(store: &Store, name: &NodeId) -> Result<Vec<NodeRow>, StoreError> {
+    let rows = store.read("other nodes", |c| Box::pin(nodes::list(c)));
     let mut rows = rows.await?;
     rows.retain(|row| row.node != *name && !row.lease_left.is_zero() && !row.address.is_empty());
     Ok(rows)
@@ -390,15 +394,10 @@ async fn others(store: &Store, name: &NodeId, ttl: Duration) -> Result<Vec<NodeR
 ///
 /// # Errors
 /// `Held` when the lease is renewed meanwhile: another process has this name.
-async fn outlive(
-    store: &Store,
-    name: &NodeId,
-    ttl: Duration,
-    links: Option<&Linked>,
-) -> Result<(), StartError> {
+async fn outlive(store: &Store, name: &NodeId, links: Option<&Linked>) -> Result<(), StartError> {
     let mut before = None;
     loop {
-        let rows = store.read("former life", move |c| Box::pin(nodes::list(c, ttl)));
+        let rows = store.read("former life", |c| Box::pin(nodes::list(c)));
         let rows = rows.await?;
         let live = |row: &&NodeRow| row.node != *name && !row.lease_left.is_zero();
         if links.is_none()
@@ -446,7 +445,7 @@ async fn register(
     let registered = store.write_lease("register", move |c| {
         Box::pin(async move {
             let mut unclean = false;
-            for row in nodes::list(c, ttl).await? {
+            for row in nodes::list(c).await? {
                 // Alone, whoever else is in the table is gone: this process holds the lock.
                 let former = alone || row.node == name;
                 let ended = matches!(row.state, NodeState::Left | NodeState::Dead);
@@ -465,7 +464,7 @@ async fn register(
             let taken = if alone {
                 let all = 0..catalog.shards(count);
                 let all: Vec<_> = all.map(ShardId).collect();
-                ownership::take(c, &all, &name, incarnation, ttl).await?
+                ownership::take(c, &all, &name, incarnation, &Seen::default()).await?
             } else {
                 Vec::new()
             };

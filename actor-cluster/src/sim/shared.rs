@@ -264,18 +264,21 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the database's time when the caller's clock shows `now`. It never steps back, though
-    /// parts come a few milliseconds apart.
+    /// Returns the database's time when the caller's clock shows `now`. It steps back only if a test
+    /// says so, though parts come a few milliseconds apart.
     pub(super) fn database_ms(&self, now: Duration) -> i64 {
         let step = self.database_step_ms.load(Ordering::SeqCst);
         let ms = DATABASE_START_MS + i64::try_from(now.as_millis()).unwrap_or(i64::MAX / 2) + step;
         self.database_ms.fetch_max(ms, Ordering::SeqCst).max(ms)
     }
 
-    /// Lets the database's clock step forwards.
-    pub(super) fn step_database(&self, by: Duration) {
-        let ms = i64::try_from(by.as_millis()).unwrap_or(i64::MAX / 4);
-        self.database_step_ms.fetch_add(ms, Ordering::SeqCst);
+    /// Lets the database's clock step, back if `by_ms` is negative.
+    pub(super) fn step_database(&self, by_ms: i64) {
+        self.database_step_ms.fetch_add(by_ms, Ordering::SeqCst);
+        if by_ms < 0 {
+            // What was read before is no bound any more.
+            self.database_ms.fetch_add(by_ms, Ordering::SeqCst);
+        }
     }
 
     /// Returns the database's time as it was last seen.

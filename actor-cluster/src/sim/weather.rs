@@ -76,11 +76,11 @@ impl Sim {
         self.shared.set_traffic(traffic);
     }
 
-    /// Lets the database's clock show this much more from now on: a step as of a clock that was
-    /// set. Nothing else moves.
-    pub fn step_database_clock(&self, by: Duration) {
-        self.note(format_args!("the database's clock steps by {by:?}"));
-        self.shared.step_database(by);
+    /// Lets the database's clock show so many milliseconds more from now on, or less: a step as of
+    /// a clock that was set. Nothing else moves.
+    pub fn step_database_clock(&self, by_ms: i64) {
+        self.note(format_args!("the database's clock steps by {by_ms} ms"));
+        self.shared.step_database(by_ms);
     }
 
     /// Returns the host of a node.

@@ -90,6 +90,7 @@ impl<K: Handlers> Directory<K> {
         message: &mut Option<Delivery<K>>,
     ) -> Result<Option<(Shared<K>, u64)>, Refusal> {
         if let Some(slot) = seen.get().and_then(Weak::upgrade)
+            && hosting.shards().holds(slot.shard, slot.tenure)
             && let Some(delivery) = message.take()
         {
             match slot.admit(delivery) {
@@ -108,8 +109,12 @@ impl<K: Handlers> Directory<K> {
 
     /// Returns the entity's activation.
     fn slot(self: &Arc<Self>, hosting: &Arc<Hosting>, id: &EntityId) -> Result<Shared<K>, Refusal> {
-        if let Some(slot) = self.part(id).get(id) {
-            return Ok(slot.clone());
+        let found = self.part(id).get(id).cloned();
+        if let Some(slot) = found {
+            if hosting.shards().holds(slot.shard, slot.tenure) {
+                return Ok(slot);
+            }
+            self.end(&slot);
         }
         if !id.is_valid() {
             return Err(Refusal::Decode(
@@ -117,6 +122,7 @@ impl<K: Handlers> Directory<K> {
             ));
         }
         let shard = hosting.shard_of(K::KIND, id.as_str());
+        let tenure = hosting.shards().tenure(shard);
         hosting.admits_kind(K::KIND, shard)?;
         let resident = hosting.resident(shard)?;
         let slot = {
@@ -130,7 +136,7 @@ impl<K: Handlers> Directory<K> {
             };
             let slot = Arc::new(Slot::new(
                 key,
-                shard,
+                (shard, tenure),
                 hosting.next_activation(),
                 hosting.now(),
             ));
@@ -147,6 +153,16 @@ impl<K: Handlers> Directory<K> {
             slot.retire(); // The hand-over began meanwhile and may have missed it.
         }
         Ok(slot)
+    }
+
+    /// Ends an activation whose shard this node lost: somebody else may have changed the entity
+    /// since, and the shard may be back.
+    fn end(&self, slot: &Shared<K>) {
+        for delivery in slot.close() {
+            let refusal = Refusal::Unavailable("the entity's shard was lost".into());
+            slot.settle(delivery, super::slot::Settled::Refused(refusal));
+        }
+        self.forget(slot);
     }
 
     /// Removes an activation that ended, so that the next message makes a new one.
@@ -387,9 +403,9 @@ impl<K: Handlers> Hosted for Directory<K> {
         self.of_shards(shards, Slot::cut_off);
     }
 
-    fn stop_shard(&self, shard: Option<ShardId>) {
+    fn stop_shards(&self, shards: Option<&[ShardId]>) {
         for slot in self.slots() {
-            if shard.is_none_or(|shard| slot.shard == shard) {
+            if shards.is_none_or(|shards| shards.binary_search(&slot.shard).is_ok()) {
                 for delivery in slot.close() {
                     let refusal = Refusal::Unavailable("the entity's node is stopping".into());
                     slot.settle(delivery, super::slot::Settled::Refused(refusal));

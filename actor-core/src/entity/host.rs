@@ -127,6 +127,10 @@ impl<K: Handlers> Actor for EntityHost<K> {
     ) -> Result<(), ActorProcessingErr> {
         let mut now = activation.hosting.now();
         for _ in 0..BATCH {
+            if !activation.may_go_on() {
+                myself.stop(None); // What is queued is sent on when the activation is dropped.
+                return Ok(());
+            }
             let pressed = K::DURABLE.is_some() && activation.hosting.lanes().is_pressed();
             match activation.slot.next(now, pressed) {
                 Next::Wait => {
@@ -152,6 +156,15 @@ impl<K: Handlers> Actor for EntityHost<K> {
 }
 
 impl<K: Handlers> Activation<K> {
+    /// Says whether the shard was this node's all the time since the activation was made.
+    ///
+    /// Invariant: nothing begins on a state that another owner may have changed. A shard that was
+    /// lost may be back, under another epoch, while its activations of before are still in memory.
+    fn may_go_on(&self) -> bool {
+        let slot = &self.slot;
+        self.hosting.shards().holds(slot.shard, slot.tenure)
+    }
+
     /// Handles a message at the time `now`; returns the time at its end.
     async fn run(&mut self, mut delivery: Delivery<K>, now: Instant) -> Instant {
         if delivery.deadline.is_some_and(|deadline| deadline <= now) {

@@ -23,6 +23,7 @@ use crate::{
     error::Refusal,
     hosting::Looks,
     id::{CallId, EntityKey, ShardId},
+    shards::Tenure,
 };
 
 /// What a refused caller is told to wait before it tries again.
@@ -40,6 +41,8 @@ pub(crate) struct Slot<K: Handlers> {
     pub(crate) shard: ShardId,
     /// Unique on this node.
     pub(crate) activation: u64,
+    /// The tenure of the shard that it was made in: it is good for no other.
+    pub(crate) tenure: Tenure,
     inner: Mutex<Inner<K>>,
 }
 
@@ -101,7 +104,12 @@ pub(super) struct InFlight<K: Handlers> {
 }
 
 impl<K: Handlers> Slot<K> {
-    pub(crate) fn new(key: EntityKey, shard: ShardId, activation: u64, now: Instant) -> Self {
+    pub(crate) fn new(
+        key: EntityKey,
+        (shard, tenure): (ShardId, Tenure),
+        activation: u64,
+        now: Instant,
+    ) -> Self {
         let inner = Inner {
             queue: VecDeque::new(),
             actor: None,
@@ -119,6 +127,7 @@ impl<K: Handlers> Slot<K> {
             key,
             shard,
             activation,
+            tenure,
             inner: Mutex::new(inner),
         }
     }

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::Hosting;
 use crate::{
-    id::ShardId,
+    id::{Epoch, ShardId},
     store::lane::{Item, Verdict},
 };
 
@@ -59,19 +59,21 @@ impl Hosting {
     }
 
     /// Waits until nothing runs in at least one of these retired shards and everything of it is
-    /// stored; returns all for which that is so. This node does not know them any more then: their
-    /// rows may be released.
+    /// stored; returns all for which that is so, each with its last epoch unless it was taken away
+    /// meanwhile. This node does not know them any more then: their rows may be released.
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing, or leaves shards that are known no more and whose rows
     /// still name this node; the next round of balancing finds them.
-    pub async fn vacated(&self, shards: &[ShardId]) -> Vec<ShardId> {
+    pub async fn vacated(&self, shards: &[ShardId]) -> Vec<(ShardId, Option<Epoch>)> {
         let empty = self.residents.emptied(shards).await;
         self.flush(&empty).await;
-        for shard in &empty {
-            self.shards.revoke(*shard);
-        }
-        empty
+        let vacate = |shard| {
+            let epoch = self.shards.epoch(shard);
+            self.shards.revoke(shard);
+            (shard, epoch)
+        };
+        empty.into_iter().map(vacate).collect()
     }
 
     /// Cuts off what still runs in these shards, sorted; its callers learn that the outcome is

@@ -23,8 +23,26 @@ use crate::{
 /// The pause before the database is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// The shards whose former owners may still run, and when that may be asked again.
-type Waits = BTreeMap<(ShardId, Tenure), Instant>;
+/// The shards whose former owners may still run, and until when this node does nothing about it.
+type Waits = BTreeMap<(ShardId, Tenure), Wait>;
+
+/// What comes after a wait.
+#[derive(Clone, Copy, Debug)]
+enum Wait {
+    /// The database is asked, again.
+    Ask(Instant),
+    /// Former owners are gone. The database has said for how long that takes, once: its clock may
+    /// step meanwhile.
+    Over(Instant),
+}
+
+impl Wait {
+    fn until(self) -> Instant {
+        match self {
+            Self::Ask(until) | Self::Over(until) => until,
+        }
+    }
+}
 
 impl Hosting {
     /// Says whether entities of `kind` may be active in `shard` here: it is served, and no former
@@ -63,9 +81,9 @@ impl Hosting {
             // Before the look, so that nothing between look and wait is lost.
             let seen = self.shards.news().version();
             if let Err(error) = self.outlast(&mut waits).await {
-                tracing::warn!(%error, "whether former owners are gone is asked again");
+                tracing::warn!(%error, "what waited for former owners is found by the next poll");
             }
-            let next = waits.values().min().copied();
+            let next = waits.values().map(|wait| wait.until()).min();
             // Both arms only wait.
             tokio::select! {
                 biased;
@@ -80,23 +98,33 @@ impl Hosting {
     async fn outlast(self: &Arc<Self>, waits: &mut Waits) -> Result<(), StoreError> {
         let (open, now) = (self.shards.to_outlast(), self.now());
         waits.retain(|known, _| open.binary_search(known).is_ok());
-        let is_due = |wait: &(ShardId, Tenure)| waits.get(wait).is_none_or(|until| *until <= now);
-        let asked: Vec<_> = open.into_iter().filter(is_due).collect();
-        if asked.is_empty() {
-            return Ok(());
+        let mut outlasted = false;
+        let mut asked = Vec::new();
+        for (shard, tenure) in open {
+            match waits.get(&(shard, tenure)) {
+                Some(wait) if wait.until() > now => {}
+                Some(Wait::Over(_)) => outlasted |= self.shards.outlast(shard, tenure),
+                Some(Wait::Ask(_)) | None => asked.push((shard, tenure)),
+            }
         }
         // Also if the answer is lost, or a row does not say yet, or no more, that a shard is ours.
-        waits.extend(asked.iter().map(|wait| (*wait, now + ASK_AGAIN)));
-        let left = self.quiet(asked.iter().map(|(shard, _)| *shard).collect());
-        let left = left.await?;
-        let mut outlasted = false;
-        for (shard, tenure) in asked {
-            match left.iter().find(|(row, _)| *row == shard) {
-                Some((_, left)) if left.is_zero() => {
-                    outlasted |= self.shards.outlast(shard, tenure);
+        waits.extend(asked.iter().map(|wait| (*wait, Wait::Ask(now + ASK_AGAIN))));
+        if !asked.is_empty() {
+            let left = self.quiet(asked.iter().map(|(shard, _)| *shard).collect());
+            let left = left.await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "whether former owners are gone is asked again");
+                Vec::new()
+            });
+            for (shard, tenure) in asked {
+                match left.iter().find(|(row, _)| *row == shard) {
+                    Some((_, left)) if left.is_zero() => {
+                        outlasted |= self.shards.outlast(shard, tenure);
+                    }
+                    Some((_, left)) => {
+                        waits.insert((shard, tenure), Wait::Over(self.now() + *left));
+                    }
+                    None => {}
                 }
-                Some((_, left)) => drop(waits.insert((shard, tenure), self.now() + *left)),
-                None => {}
             }
         }
         let mut kinds = self.kinds.values();

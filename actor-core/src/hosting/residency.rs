@@ -148,6 +148,11 @@ impl Hosting {
         self.residents.bytes()
     }
 
+    /// Says whether anything of this shard is in memory, be it about to leave.
+    pub fn runs_in(&self, shard: ShardId) -> bool {
+        self.residents.in_shard(shard) > 0
+    }
+
     /// Says whether the node has as many activations as it may.
     pub(super) fn is_full(&self) -> bool {
         self.residents.is_full()

@@ -222,11 +222,11 @@ impl Hosting {
         }
     }
 
-    /// Ends what runs in a shard that this node owns no more; queued calls are sent on by whoever
-    /// made them.
-    pub fn give_up(&self, shard: ShardId) {
+    /// Ends what runs in shards, sorted, that this node owns no more; queued calls are sent on by
+    /// whoever made them.
+    pub fn give_up(&self, shards: &[ShardId]) {
         for hosted in self.kinds.values() {
-            hosted.stop_shard(Some(shard));
+            hosted.stop_shards(Some(shards));
         }
     }
 
@@ -235,7 +235,7 @@ impl Hosting {
     pub async fn stop(&self) {
         self.draining.store(true, Ordering::SeqCst);
         for hosted in self.kinds.values() {
-            hosted.stop_shard(None);
+            hosted.stop_shards(None);
         }
         self.lanes().stop().await;
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,8 @@
 //! The `nodes` table: one row a node name, its incarnation and its lease (architecture D1).
 //!
 //! Times are the database's. A row is *alive* while its expiry lies ahead, but not further ahead
-//! than two leases: then the clock stepped back, and the row counts as expired.
+//! than two of its own leases: then the clock stepped back, and the row counts as expired. How long
+//! its leases are says the row itself: nodes may differ, and none judges another by its own.
 
 use std::time::Duration;
 
@@ -38,6 +39,12 @@ pub struct NodeRow {
     pub state: NodeState,
     /// How long the lease still holds by the database's clock; zero when it expired.
     pub lease_left: Duration,
+    /// How long a lease of this life lasts after a renewal.
+    pub ttl: Duration,
+    /// When the lease ends, in milliseconds since 1970; 0 once it was ended.
+    pub expires_at: i64,
+    /// Whether that is further ahead than any renewal can have written: the clock stepped back.
+    pub too_far: bool,
     /// When this life began, in milliseconds since 1970.
     pub started_at: i64,
     /// How long this life has lasted by the database's clock.
@@ -88,21 +95,22 @@ const PRUNE: Sql = Sql {
 const RAISE_HIGHEST: Sql = Sql::same("UPDATE pruned_lives SET highest = $1 WHERE highest < $1");
 
 const REGISTER: Sql = Sql {
-    sqlite: "INSERT INTO nodes (node, incarnation, address, state, expires_at, started_at)
-             VALUES ($1, $2, $3, 'up', $4, $5)
+    sqlite: "INSERT INTO nodes (node, incarnation, address, state, expires_at, started_at, ttl_ms)
+             VALUES ($1, $2, $3, 'up', $4, $5, $7)
              ON CONFLICT (node) DO UPDATE SET incarnation = nodes.incarnation + 1,
                address = excluded.address, state = excluded.state,
                expires_at = excluded.expires_at, started_at = excluded.started_at,
-               ended_at = 0, weight = 1, member_of = '',
+               ttl_ms = excluded.ttl_ms, ended_at = 0, weight = 1, member_of = '',
                falls = CASE WHEN nodes.state = 'left' OR nodes.started_at < $6 THEN 0
                             ELSE nodes.falls + 1 END
              RETURNING incarnation",
-    postgres: "INSERT INTO nodes (node, incarnation, address, state, expires_at, started_at)
-               VALUES ($1, $2, $3, 'up', actor_now() + $4, actor_now() + $5)
+    postgres: "INSERT INTO nodes
+                 (node, incarnation, address, state, expires_at, started_at, ttl_ms)
+               VALUES ($1, $2, $3, 'up', actor_now() + $4, actor_now() + $5, $7)
                ON CONFLICT (node) DO UPDATE SET incarnation = nodes.incarnation + 1,
                  address = excluded.address, state = excluded.state,
                  expires_at = excluded.expires_at, started_at = excluded.started_at,
-                 ended_at = 0, weight = 1, member_of = '',
+                 ttl_ms = excluded.ttl_ms, ended_at = 0, weight = 1, member_of = '',
                  falls = CASE WHEN nodes.state = 'left'
                                 OR nodes.started_at < actor_now() + $6 THEN 0
                               ELSE nodes.falls + 1 END
@@ -131,6 +139,7 @@ pub async fn register(
         Value::from_now(ttl),
         Value::NOW,
         Value::ago(STEADY),
+        milliseconds(ttl).into(),
     ];
     let row = c.query_one(&REGISTER, values).await?;
     expect(row)?.incarnation(0)
@@ -346,24 +355,26 @@ async fn end(
 
 const LIST: Sql = Sql {
     sqlite: "SELECT node, incarnation, address, state, expires_at - $1, started_at,
-               $1 - started_at, weight, falls, member_of
+               $1 - started_at, weight, falls, member_of, expires_at, ttl_ms
              FROM nodes ORDER BY node",
     postgres: "SELECT node, incarnation, address, state, expires_at - (actor_now() + $1),
-                 started_at, actor_now() + $1 - started_at, weight, falls, member_of
+                 started_at, actor_now() + $1 - started_at, weight, falls, member_of, expires_at,
+                 ttl_ms
                FROM nodes ORDER BY node",
 };
 
 /// Returns all nodes but those that have been gone for long, by name. An expiry further ahead than
-/// two leases of `ttl` counts as expired.
+/// two leases of the node counts as expired.
 ///
 /// # Errors
 /// When the statement fails.
-pub async fn list(c: &mut Connection, ttl: Duration) -> Result<Vec<NodeRow>, StoreError> {
+pub async fn list(c: &mut Connection) -> Result<Vec<NodeRow>, StoreError> {
     let rows = c.query(&LIST, vec![Value::NOW]).await?;
-    rows.iter().map(|row| read(row, ttl)).collect()
+    rows.iter().map(read).collect()
 }
 
-fn read(row: &Row, ttl: Duration) -> Result<NodeRow, StoreError> {
+fn read(row: &Row) -> Result<NodeRow, StoreError> {
+    let (left_ms, ttl_ms) = (row.int(4)?, row.int(11)?);
     let groups = row.text(9)?;
     let groups = groups.split_whitespace();
     Ok(NodeRow {
@@ -371,7 +382,7 @@ fn read(row: &Row, ttl: Duration) -> Result<NodeRow, StoreError> {
         incarnation: row.incarnation(1)?,
         address: row.text(2)?,
         state: NodeState::parse(&row.text(3)?),
-        lease_left: lease_left(row.int(4)?, ttl),
+        lease_left: lease_left(left_ms, ttl_ms),
         started_at: row.int(5)?,
         age: Duration::from_millis(u64::try_from(row.int(6)?).unwrap_or(0)),
         weight: u32::try_from(row.int(7)?).unwrap_or(1),
@@ -379,16 +390,23 @@ fn read(row: &Row, ttl: Duration) -> Result<NodeRow, StoreError> {
         groups: groups
             .filter_map(|group| group.parse().ok().map(GroupId))
             .collect(),
+        expires_at: row.int(10)?,
+        ttl: Duration::from_millis(u64::try_from(ttl_ms).unwrap_or(0)),
+        too_far: is_too_far(left_ms, ttl_ms),
     })
 }
 
-/// Judges a lease that ends in `left_ms` by the database's clock.
-fn lease_left(left_ms: i64, ttl: Duration) -> Duration {
-    let stepped_back = left_ms > 2 * milliseconds(ttl);
+/// Judges a lease of `ttl_ms` that ends in `left_ms` by the database's clock.
+fn lease_left(left_ms: i64, ttl_ms: i64) -> Duration {
     match u64::try_from(left_ms) {
-        Ok(left_ms) if !stepped_back => Duration::from_millis(left_ms),
+        Ok(left) if !is_too_far(left_ms, ttl_ms) => Duration::from_millis(left),
         _ => Duration::ZERO,
     }
+}
+
+/// The same judgement is in SQL wherever a lease is looked at there.
+fn is_too_far(left_ms: i64, ttl_ms: i64) -> bool {
+    left_ms > 2 * ttl_ms
 }
 
 impl NodeState {
@@ -426,13 +444,21 @@ mod tests {
 
     #[test]
     fn a_lease_too_far_ahead_counts_as_expired() {
-        let ttl = Duration::from_secs(10);
-        let table = [(-5, 0), (0, 0), (7, 7), (20_000, 20_000), (20_001, 0)];
-        for (left_ms, judged_ms) in table {
+        let table = [
+            (-5, 10_000, 0),
+            (0, 10_000, 0),
+            (7, 10_000, 7),
+            (20_000, 10_000, 20_000),
+            (20_001, 10_000, 0),
+            (20_001, 40_000, 20_001),
+            (6_001, 3_000, 0),
+        ];
+        for (left_ms, ttl_ms, judged_ms) in table {
+            let judged = lease_left(left_ms, ttl_ms);
             assert_eq!(
-                lease_left(left_ms, ttl),
+                judged,
                 Duration::from_millis(judged_ms),
-                "{left_ms}"
+                "{left_ms} of {ttl_ms}"
             );
         }
     }

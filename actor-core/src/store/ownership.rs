@@ -2,9 +2,9 @@
 //!
 //! Every change is a compare-and-set; every takeover and every unclear commit raises the epoch.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use super::{Connection, Dialect, Sql, StoreError, Value};
+use super::{Connection, Dialect, Sql, StoreError, Value, value::milliseconds};
 use crate::{
     id::{Epoch, Incarnation, NodeId, ShardId},
     shards::Shards,
@@ -89,7 +89,8 @@ const LOCK_GONE: Sql = Sql {
     postgres: "SELECT node FROM nodes
                WHERE node IN (SELECT owner FROM shards WHERE shard IN
                    (SELECT value::bigint FROM json_array_elements_text($1::json)))
-                 AND NOT (expires_at > actor_now() + $2 AND expires_at <= actor_now() + $3)
+                 AND NOT (expires_at > actor_now() + $2
+                          AND expires_at <= actor_now() + $2 + 2 * ttl_ms)
                ORDER BY node FOR UPDATE",
 };
 
@@ -100,48 +101,78 @@ const FREE: Sql = Sql {
              WHERE s.shard IN (SELECT value FROM json_each($1))
                AND (s.owner IS NULL OR NOT EXISTS (
                  SELECT 1 FROM nodes AS n WHERE n.node = s.owner
-                   AND n.incarnation = s.incarnation AND n.expires_at > $2 AND n.expires_at <= $3))
+                   AND n.incarnation = s.incarnation AND n.expires_at > $2
+                   AND n.expires_at <= $2 + 2 * n.ttl_ms))
              ORDER BY s.shard",
     postgres: "SELECT s.shard, s.owner IS NULL FROM shards AS s
                WHERE s.shard IN (SELECT value::bigint FROM json_array_elements_text($1::json))
                  AND (s.owner IS NULL OR NOT EXISTS (
                    SELECT 1 FROM nodes AS n WHERE n.node = s.owner
                      AND n.incarnation = s.incarnation AND n.expires_at > actor_now() + $2
-                     AND n.expires_at <= actor_now() + $3))
+                     AND n.expires_at <= actor_now() + $2 + 2 * n.ttl_ms))
                ORDER BY s.shard FOR UPDATE OF s",
 };
 
 // Postgres judges again: only a new statement sees an owner that registered, and took the shard,
 // while the one before waited for the row. Now that the rows are locked nothing can change.
 //
-// Unless the owner gave the shard up, or its lease ran out by itself, it may run on for the rest of
-// a lease that was ended early, or that a clock's step back made void: shorter than a whole one.
+// Unless the owner gave the shard up, it may run on for a whole lease after its last renewal, by
+// its own clock, whatever the database's clock did: so singletons wait for the part of it that the
+// taker did not see pass. Of a life whose row is another's by now nobody knows how long its
+// leases were: the longest there are.
 const TAKE: Sql = Sql {
     sqlite: "UPDATE shards SET owner = $2, incarnation = $3, epoch = epoch + 1,
-               quiet_until = CASE WHEN owner IS NULL OR EXISTS (
-                   SELECT 1 FROM nodes AS n WHERE n.node = shards.owner
-                     AND n.incarnation = shards.incarnation
-                     AND n.expires_at > 0 AND n.expires_at <= $4)
-                 THEN quiet_until ELSE MAX(quiet_until, $5) END
+               quiet_until = CASE WHEN owner IS NULL THEN quiet_until
+                 ELSE MAX(quiet_until, $4 + COALESCE(
+                   (SELECT n.ttl_ms - COALESCE(
+                      (SELECT json_extract(seen.value, '$[1]') FROM json_each($5) AS seen
+                       WHERE seen.key = n.node
+                         AND json_extract(seen.value, '$[0]') = n.expires_at), 0)
+                    FROM nodes AS n
+                    WHERE n.node = shards.owner AND n.incarnation = shards.incarnation),
+                   (SELECT MAX(ttl_ms) FROM nodes), 0)) END
              WHERE shard IN (SELECT value FROM json_each($1))
              RETURNING shard, epoch, quiet_until <= $4",
     postgres: "UPDATE shards SET owner = $2, incarnation = $3, epoch = epoch + 1,
-                 quiet_until = CASE WHEN owner IS NULL OR EXISTS (
-                     SELECT 1 FROM nodes AS n WHERE n.node = shards.owner
-                       AND n.incarnation = shards.incarnation
-                       AND n.expires_at > 0 AND n.expires_at <= actor_now() + $4)
-                   THEN quiet_until ELSE GREATEST(quiet_until, actor_now() + $5) END
+                 quiet_until = CASE WHEN owner IS NULL THEN quiet_until
+                   ELSE GREATEST(quiet_until, actor_now() + $4 + COALESCE(
+                     (SELECT n.ttl_ms - COALESCE(
+                        (SELECT (seen.value ->> 1)::bigint FROM json_each($5::json) AS seen
+                         WHERE seen.key = n.node
+                           AND (seen.value ->> 0)::bigint = n.expires_at), 0)
+                      FROM nodes AS n
+                      WHERE n.node = shards.owner AND n.incarnation = shards.incarnation),
+                     (SELECT MAX(ttl_ms) FROM nodes), 0)) END
                WHERE shard IN (SELECT value::bigint FROM json_array_elements_text($1::json))
                  AND (owner IS NULL OR NOT EXISTS (
                    SELECT 1 FROM nodes AS n WHERE n.node = shards.owner
                      AND n.incarnation = shards.incarnation AND n.expires_at > actor_now() + $4
-                     AND n.expires_at <= actor_now() + $6))
+                     AND n.expires_at <= actor_now() + $4 + 2 * n.ttl_ms))
                RETURNING shard, epoch, quiet_until <= actor_now() + $4",
 };
 
+/// For how long whoever takes shards has seen the leases of others unchanged, by its own clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen(BTreeMap<NodeId, (i64, i64)>);
+
+impl Seen {
+    /// Adds that this node's lease ended at `expires_at` in each row that was read for so long.
+    pub fn add(&mut self, node: NodeId, expires_at: i64, unchanged: Duration) {
+        self.0.insert(node, (expires_at, milliseconds(unchanged)));
+    }
+
+    fn value(&self) -> Value {
+        let names = self.0.iter().map(|(node, seen)| (node.as_str(), seen));
+        let object: BTreeMap<_, _> = names.collect();
+        serde_json::to_string(&object)
+            .expect("names and numbers are JSON")
+            .into()
+    }
+}
+
 /// Takes those of `shards` whose owner released them, is gone or has no lease any more, and raises
-/// their epochs. `ttl` is the length of a lease; one that ends further ahead than two of them is
-/// void.
+/// their epochs. A lease that ends further ahead than two of its owner's leases is void. What was
+/// `seen` of the former owners shortens how long singletons wait for them.
 ///
 /// Must run inside a transaction: it judges, then takes.
 ///
@@ -153,10 +184,9 @@ pub async fn take(
     shards: &[ShardId],
     node: &NodeId,
     incarnation: Incarnation,
-    ttl: Duration,
+    seen: &Seen,
 ) -> Result<Vec<Taken>, StoreError> {
-    let (now, too_far) = (Value::NOW, Value::from_now(2 * ttl));
-    let values = vec![list_of(shards), now.clone(), too_far.clone()];
+    let values = vec![list_of(shards), Value::NOW];
     if c.dialect() == Dialect::Postgres {
         c.execute(&LOCK_TIMEOUT, vec![]).await?;
         c.query(&LOCK_GONE, values.clone()).await?;
@@ -170,10 +200,7 @@ pub async fn take(
     }
     let names: Vec<_> = free.iter().map(|(shard, _)| *shard).collect();
     let mut values = vec![list_of(&names), node.into(), incarnation.into()];
-    values.extend([now, Value::from_now(ttl)]);
-    if c.dialect() == Dialect::Postgres {
-        values.push(too_far);
-    }
+    values.extend([Value::NOW, seen.value()]);
     let mut taken = Vec::new();
     for row in c.query(&TAKE, values).await? {
         let shard = row.shard(0)?;
@@ -223,38 +250,46 @@ pub async fn raise(
 }
 
 const RELEASE: Sql = Sql {
-    sqlite: "UPDATE shards SET owner = NULL
-             WHERE owner = $2 AND incarnation = $3 AND shard IN (SELECT value FROM json_each($1))",
+    sqlite: "UPDATE shards SET owner = NULL WHERE owner = $2 AND incarnation = $3
+               AND (shard, epoch) IN (SELECT CAST(key AS INTEGER), value FROM json_each($1))",
     postgres: "UPDATE shards SET owner = NULL WHERE owner = $2 AND incarnation = $3
-                 AND shard IN (SELECT value::bigint FROM json_array_elements_text($1::json))",
+                 AND (shard, epoch) IN
+                   (SELECT key::bigint, value::bigint FROM json_each_text($1::json))",
 };
 
-/// Gives up those of `shards` that this life of the node owns; returns how many.
+/// Gives up those of `shards` that this life of the node owns under these epochs; returns how many.
+///
+/// A release whose end is unknown may arrive late: it changes nothing once the epoch was raised.
 ///
 /// # Errors
 /// When the statement fails.
 pub async fn release(
     c: &mut Connection,
-    shards: &[ShardId],
+    shards: &[(ShardId, Epoch)],
     node: &NodeId,
     incarnation: Incarnation,
 ) -> Result<u64, StoreError> {
-    let values = vec![list_of(shards), node.into(), incarnation.into()];
+    let values = vec![epochs_of(shards), node.into(), incarnation.into()];
     c.execute(&RELEASE, values).await
 }
 
 const QUIET: Sql = Sql {
-    sqlite: "SELECT shard, quiet_until - $4 FROM shards
+    sqlite: "SELECT shard, MIN(quiet_until - $4, (SELECT MAX(ttl_ms) FROM nodes)) FROM shards
              WHERE owner = $2 AND incarnation = $3 AND shard IN (SELECT value FROM json_each($1))
              ORDER BY shard",
-    postgres: "SELECT shard, quiet_until - (actor_now() + $4) FROM shards
+    postgres: "SELECT shard,
+                 LEAST(quiet_until - (actor_now() + $4), (SELECT MAX(ttl_ms) FROM nodes))
+               FROM shards
                WHERE owner = $2 AND incarnation = $3
                  AND shard IN (SELECT value::bigint FROM json_array_elements_text($1::json))
                ORDER BY shard",
 };
 
-/// Returns, for those of `shards` that this life of the node owns, for how long a former owner
-/// whose lease was ended early may not know yet that it lost the shard; zero if there is none.
+/// Returns, for those of `shards` that this life of the node owns, for how long a former owner may
+/// not know yet that it lost the shard; zero if there is none.
+///
+/// No longer than the longest lease, also if the database's clock stepped back since. Whoever waits
+/// does so by its own clock, and need not ask again.
 ///
 /// # Errors
 /// When the statement fails.
@@ -299,13 +334,25 @@ pub(super) fn list_of(shards: &[ShardId]) -> Value {
     format!("[{}]", numbers.join(",")).into()
 }
 
+/// Returns shards with their epochs as one JSON parameter.
+fn epochs_of(shards: &[(ShardId, Epoch)]) -> Value {
+    let pair = |(shard, epoch): &(ShardId, Epoch)| format!("\"{}\":{}", shard.0, epoch.0);
+    let pairs: Vec<_> = shards.iter().map(pair).collect();
+    format!("{{{}}}", pairs.join(",")).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn shards_are_one_json_parameter() {
+    fn lists_are_one_json_parameter() {
         assert_eq!(list_of(&[]), Value::from("[]"));
         assert_eq!(list_of(&[ShardId(3), ShardId(11)]), Value::from("[3,11]"));
+        let mut seen = Seen::default();
+        seen.add(NodeId::new("a \"b\""), 70, Duration::from_secs(2));
+        assert_eq!(seen.value(), Value::from(r#"{"a \"b\"":[70,2000]}"#));
+        let pairs = [(ShardId(3), Epoch(7)), (ShardId(11), Epoch(2))];
+        assert_eq!(epochs_of(&pairs), Value::from(r#"{"3":7,"11":2}"#));
     }
 }

@@ -53,20 +53,22 @@ const TESTIFY: Sql = Sql {
 };
 
 const UNEXPIRED: Sql = Sql {
-    sqlite: "SELECT COUNT(*) FROM nodes WHERE expires_at > $1 AND expires_at <= $2",
-    postgres: "SELECT COUNT(*) FROM nodes
-               WHERE expires_at > actor_now() + $1 AND expires_at <= actor_now() + $2",
+    sqlite: "SELECT COUNT(*) FROM nodes
+             WHERE expires_at > $1 AND expires_at <= $1 + 2 * ttl_ms",
+    postgres: "SELECT COUNT(*) FROM nodes WHERE expires_at > actor_now() + $1
+                 AND expires_at <= actor_now() + $1 + 2 * ttl_ms",
 };
 
 const BELIEVED: Sql = Sql {
     sqlite: "SELECT COUNT(*) FROM suspicions AS s JOIN nodes AS n ON n.node = s.witness
-             WHERE s.node = $1 AND s.incarnation = $2 AND s.at >= $5
-               AND n.expires_at > $3 AND n.expires_at <= $4
+             WHERE s.node = $1 AND s.incarnation = $2 AND s.at >= $4
+               AND n.expires_at > $3 AND n.expires_at <= $3 + 2 * n.ttl_ms
                AND NOT EXISTS (SELECT 1 FROM distrust AS d
                                WHERE d.witness = s.witness AND d.until > $3)",
     postgres: "SELECT COUNT(*) FROM suspicions AS s JOIN nodes AS n ON n.node = s.witness
-               WHERE s.node = $1 AND s.incarnation = $2 AND s.at >= actor_now() + $5
-                 AND n.expires_at > actor_now() + $3 AND n.expires_at <= actor_now() + $4
+               WHERE s.node = $1 AND s.incarnation = $2 AND s.at >= actor_now() + $4
+                 AND n.expires_at > actor_now() + $3
+                 AND n.expires_at <= actor_now() + $3 + 2 * n.ttl_ms
                  AND NOT EXISTS (SELECT 1 FROM distrust AS d
                                  WHERE d.witness = s.witness AND d.until > actor_now() + $3)",
 };
@@ -90,9 +92,9 @@ pub async fn declare(
     let mut values = named();
     values.extend([witness.into(), Value::NOW]);
     c.execute(&TESTIFY, values).await?;
-    let unexpired = count(c, &UNEXPIRED, vec![Value::NOW, Value::from_now(2 * ttl)]).await?;
+    let unexpired = count(c, &UNEXPIRED, vec![Value::NOW]).await?;
     let mut values = named();
-    values.extend([Value::NOW, Value::from_now(2 * ttl), Value::ago(ttl)]);
+    values.extend([Value::NOW, Value::ago(ttl)]);
     let believed = count(c, &BELIEVED, values).await?;
     if witnesses_needed(unexpired).is_none_or(|needed| believed < needed) {
         return Ok(Declared::Undecided);

@@ -106,8 +106,14 @@ impl Sagas {
 
     /// Returns the run's activation, making it if need be.
     fn slot(self: &Arc<Self>, hosting: &Arc<Hosting>, id: &EntityId) -> Result<Arc<Slot>, Refusal> {
-        if let Some(slot) = self.slots().get(id) {
-            return Ok(slot.clone());
+        let found = self.slots().get(id).cloned();
+        if let Some(slot) = found {
+            if hosting.shards().holds(slot.shard, slot.tenure) {
+                return Ok(slot);
+            }
+            // The shard was lost, and may be back: somebody else may have carried the run on.
+            slot.close();
+            self.forget(&slot);
         }
         if !id.is_valid() {
             return Err(Refusal::Decode(
@@ -117,6 +123,7 @@ impl Sagas {
         hosting.accepting()?;
         let kind = self.recipe.kind();
         let shard = hosting.shard_of(kind, id.as_str());
+        let tenure = hosting.shards().tenure(shard);
         hosting.admits(shard)?;
         let slot = {
             let mut slots = self.slots();
@@ -127,7 +134,7 @@ impl Sagas {
                 kind,
                 id: id.clone(),
             };
-            let slot = Arc::new(Slot::new(key, shard, hosting.now()));
+            let slot = Arc::new(Slot::new(key, (shard, tenure), hosting.now()));
             slots.insert(id.clone(), slot.clone());
             slot
         };
@@ -393,9 +400,9 @@ impl Hosted for Sagas {
         self.of_shards(shards, Slot::close);
     }
 
-    fn stop_shard(&self, shard: Option<ShardId>) {
+    fn stop_shards(&self, shards: Option<&[ShardId]>) {
         for slot in self.slots().values() {
-            if shard.is_none_or(|shard| slot.shard == shard) {
+            if shards.is_none_or(|shards| shards.binary_search(&slot.shard).is_ok()) {
                 slot.close();
             }
         }

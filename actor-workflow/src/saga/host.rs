@@ -164,6 +164,13 @@ impl Activation {
     /// Carries the run until it rested long enough, or must go.
     async fn live(&mut self) {
         while !self.slot.is_closed() {
+            if !self
+                .hosting
+                .shards()
+                .holds(self.slot.shard, self.slot.tenure)
+            {
+                return self.slot.close(); // Somebody else may have carried the run on.
+            }
             if self.loaded.is_none() {
                 if self.is_held() {
                     self.wait_held().await;

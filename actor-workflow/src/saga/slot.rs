@@ -12,6 +12,7 @@ use actor_core::{
     Refusal, RequestContext,
     clock::Instant,
     id::{EntityKey, ShardId},
+    shards::Tenure,
 };
 use tokio::sync::{Notify, oneshot};
 
@@ -55,6 +56,8 @@ pub(crate) struct Asked {
 pub(crate) struct Slot {
     pub(crate) key: EntityKey,
     pub(crate) shard: ShardId,
+    /// The tenure of the shard that it was made in: it is good for no other.
+    pub(crate) tenure: Tenure,
     inner: Mutex<Inner>,
     /// Wakes the host; it is the only one who waits.
     changed: Notify,
@@ -78,7 +81,7 @@ struct Inner {
 }
 
 impl Slot {
-    pub(crate) fn new(key: EntityKey, shard: ShardId, now: Instant) -> Self {
+    pub(crate) fn new(key: EntityKey, (shard, tenure): (ShardId, Tenure), now: Instant) -> Self {
         let inner = Inner {
             asked: VecDeque::new(),
             waiting: Vec::new(),
@@ -92,6 +95,7 @@ impl Slot {
         Self {
             key,
             shard,
+            tenure,
             inner: Mutex::new(inner),
             changed: Notify::new(),
         }

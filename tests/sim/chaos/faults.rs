@@ -107,7 +107,9 @@ impl Faults {
     fn refuse(&mut self, sim: &Sim, node: usize, other: usize) -> &'static str {
         match self.witnesses {
             Witnesses::False if sim.rng().below(3) == 0 => {
-                sim.step_database_clock(Duration::from_millis(sim.rng().below(10_000)));
+                // Ahead over the ends of some leases, or back by up to one.
+                let ms = i64::try_from(sim.rng().below(20_000)).expect("it is small");
+                sim.step_database_clock(ms - 10_000);
                 "clock"
             }
             Witnesses::False => {

@@ -75,7 +75,7 @@ pub(super) async fn client(
     let groups = Arc::new(Groups::alone(SHARDS));
     let peers = links(shared, driver, &shards, groups.clone()).await;
     let aside = store.with_executor(Arc::new(Aside(shared.clone())));
-    tokio::spawn(look(peers.clone(), aside, shared.clone()));
+    tokio::spawn(look(peers.clone(), aside));
     let mut config = HostingConfig::new(registry, store, Arc::new(shards));
     config.serves = false;
     config.groups = groups;
@@ -119,13 +119,12 @@ async fn links(
 }
 
 /// Keeps up with who is there and who owns what; sooner if a link comes or goes. It takes no time.
-async fn look(peers: Arc<Peers>, store: Store, shared: Arc<Shared>) {
+async fn look(peers: Arc<Peers>, store: Store) {
     let mut events = peers.links.events();
     loop {
-        let ttl = shared.lease_ttl();
-        let read = store.read("shard map", move |c| {
+        let read = store.read("shard map", |c| {
             Box::pin(async move {
-                let (nodes, shards) = (nodes::list(c, ttl).await?, ownership::list(c).await?);
+                let (nodes, shards) = (nodes::list(c).await?, ownership::list(c).await?);
                 Ok((nodes, shards, kinds::list(c).await?))
             })
         });

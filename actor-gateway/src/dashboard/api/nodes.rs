@@ -23,22 +23,17 @@ use serde_json::{Value, json};
 use super::{reports, store};
 use crate::{gateway::Shared, rejection::Rejection};
 
-/// The lease against which expiries are judged where the node's own is not known; a display, not a
-/// decision.
-const LEASE: Duration = Duration::from_secs(300);
-
 /// Lists all nodes that ever registered, with this node's links to them, what changed lately, who
 /// runs which singleton, and how healthy the tables are (`null` on SQLite).
 pub(in crate::dashboard) async fn list(
     State(shared): State<Arc<Shared>>,
 ) -> Result<Json<Value>, Rejection> {
     let hosting = shared.client.hosting();
-    let ttl = shared.lease_ttl().unwrap_or(LEASE);
     let rows = hosting
         .store()
-        .read("nodes for the dashboard", move |connection| {
+        .read("nodes for the dashboard", |connection| {
             Box::pin(async move {
-                let nodes = nodes::list(connection, ttl).await?;
+                let nodes = nodes::list(connection).await?;
                 let shards = ownership::list(connection).await?;
                 let catalog = kinds::list(connection).await?;
                 Ok((nodes, shards, catalog, tables::health(connection).await?))

@@ -298,7 +298,7 @@ async fn own_everything(url: &str) -> Result<i64> {
             let incarnation = nodes::register(c, &node, "", ttl).await?;
             ownership::ensure(c, SHARDS).await?;
             let all: Vec<ShardId> = (0..SHARDS).map(ShardId).collect();
-            ownership::take(c, &all, &node, incarnation, ttl).await?;
+            ownership::take(c, &all, &node, incarnation, &ownership::Seen::default()).await?;
             Ok(incarnation)
         })
     });
