@@ -18,5 +18,4 @@ mod order;
 mod ownership;
 mod poison;
 mod releases;
-
 mod timers;
