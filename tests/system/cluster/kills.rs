@@ -18,14 +18,14 @@ use crate::shop::{call, level, send, succeed};
 /// Rounds of killing one node after another.
 const KILLS: usize = 6;
 
-/// The default. Renewed every third of it, so that two thirds are left at least when a node dies.
-const LEASE: &str = "10s";
+/// Twice the default. Renewed every third of it, so that two thirds are left when a node dies.
+const LEASE: &str = "20s";
 
 /// Nobody can own what a dead node had before this, but for its death being seen.
-const EXPIRY_MIN: Duration = Duration::from_millis(6_600);
+const EXPIRY_MIN: Duration = Duration::from_secs(13);
 
 /// Until every entity answers again: far from what it takes, and from the end of the lease.
-const IN_TIME: Duration = Duration::from_secs(5);
+const IN_TIME: Duration = Duration::from_secs(9);
 
 /// Entities asked for after a kill: some of each node.
 const ENTITIES: usize = 32;
