@@ -261,8 +261,8 @@ impl Client {
         self.origin.as_ref().is_some_and(|origin| origin.derives)
     }
 
-    /// Returns the id under which a call without one is made at other nodes. It is made once: what a
-    /// first try asked others, before it turned out to be in vain, must be the same to them as what
+    /// Returns the id under which a call without one is made at other nodes. It is made once: what
+    /// a first try asked others, before it turned out to be in vain, must be the same to them as what
     /// its repeats ask.
     fn id_of_repeats(&self, invocation: &Invocation, role: Role) -> Option<CallId> {
         if invocation.call.is_some() {

@@ -111,8 +111,8 @@ impl Codec {
     }
 }
 
-/// Runs what users wrote to write or read a value. It is called from tasks that are not theirs, such
-/// as a lane's, which must not end with it.
+/// Runs what users wrote to write or read a value. It is called from tasks that are not theirs,
+/// such as a lane's, which must not end with it.
 fn guarded<T>(run: impl FnOnce() -> Result<T, CodecError>) -> Result<T, CodecError> {
     caught_now(run).unwrap_or_else(|panic| {
         Err(CodecError {

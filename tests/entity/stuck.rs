@@ -99,7 +99,8 @@ async fn a_stuck_message_is_found_behind_any_number_of_held_ones() {
         &hosting,
         "INSERT INTO mailbox (shard, kind, entity, id, method, codec, args, context, created_at)
          WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 25000)
-         SELECT shard, 'later', 'x', CAST(printf('%016d', i) AS BLOB), method, codec, args, context, $1
+         SELECT shard, 'later', 'x', CAST(printf('%016d', i) AS BLOB), method, codec, args,
+           context, $1
          FROM n, (SELECT * FROM mailbox WHERE entity = 'a')",
     )
     .await;

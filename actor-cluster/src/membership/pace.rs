@@ -1,7 +1,7 @@
 //! How fast a node gives shards away that another one should have (architecture D4).
 //!
-//! Looks at the rows do not set the pace: each release of anybody's wakes all others, and a takeover
-//! must not wait. Not here: how shards are handed over (`handoff.rs`).
+//! Looks at the rows do not set the pace: each release of anybody's wakes all others, and a
+//! takeover must not wait. Not here: how shards are handed over (`handoff.rs`).
 
 use std::time::Duration;
 

@@ -264,8 +264,8 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the database's time when the caller's clock shows `now`. It steps back only if a test
-    /// says so, though parts come a few milliseconds apart.
+    /// Returns the database's time when the caller's clock shows `now`. It steps back only if a
+    /// test says so, though parts come a few milliseconds apart.
     pub(super) fn database_ms(&self, now: Duration) -> i64 {
         let step = self.database_step_ms.load(Ordering::SeqCst);
         let ms = DATABASE_START_MS + i64::try_from(now.as_millis()).unwrap_or(i64::MAX / 2) + step;

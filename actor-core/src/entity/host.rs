@@ -237,7 +237,8 @@ impl<K: Handlers> Activation<K> {
         self.slot.settle(delivery, Settled::Refused(refusal));
     }
 
-    /// A handler panicked, or what writes its state or outcome down: its call ends, the state is thrown away and read again after a pause.
+    /// A handler panicked, or what writes its state or outcome down: its call ends, the state is
+    /// thrown away and read again after a pause.
     async fn crashed(&mut self, delivery: Delivery<K>, panic: &str) {
         let method = K::METHODS[delivery.method].name;
         tracing::warn!(entity = %self.slot.key, method, panic, "a handler panicked");

@@ -145,8 +145,8 @@ pub async fn register(
     expect(row)?.incarnation(0)
 }
 
-/// Deletes the rows of those that are long gone, but for `node`, and what was noted of them; returns the highest incarnation
-/// that was ever deleted.
+/// Deletes the rows of those that are long gone, but for `node`, and what was noted of them;
+/// returns the highest incarnation that was ever deleted.
 async fn prune(c: &mut Connection, node: &NodeId) -> Result<i64, StoreError> {
     let before = expect(c.query_one(&HIGHEST, vec![]).await?)?.int(0)?;
     let gone = c.query(&PRUNE, vec![node.into(), Value::ago(KEPT)]).await?;
