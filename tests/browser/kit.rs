@@ -53,7 +53,7 @@ async fn an_error_in_a_page_and_a_text_that_never_comes_are_reported() -> Result
     page.goto("data:text/html,<p data-testid=orders>none</p><script>gone()</script>")
         .await?;
 
-    let by = Deadline::after(std::time::Duration::from_millis(200));
+    let by = Deadline::seconds(3);
     let failure = page
         .wait_for("orders", by, |text| text == "one")
         .await

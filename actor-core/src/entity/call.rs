@@ -167,7 +167,7 @@ impl<'a, K: Handlers, T, E> Call<'a, K, T, E> {
         let (client, id) = (&self.target.client, &self.target.id);
         if let Err(refusal) = directory {
             if !client.hosting.is_routed() {
-                return Err(refusal.clone().into());
+                return Err(refusal.clone());
             }
             // What is written into a commit needs its shard then.
             let deadline = client.hosting.deadline(self.timeout);
