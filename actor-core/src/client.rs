@@ -243,14 +243,18 @@ impl Client {
                     .await;
             }
             let (hosted, client) = (hosted.clone(), self.clone());
+            let tenure = hosting.shards().tenure(shard);
             let answer = match again {
                 Some(message) => hosted.invoke_as(client, invocation, message),
                 None => hosted.invoke(client, invocation),
             };
-            match answer.await {
+            let answer = answer.await;
+            // It may be back by now: what was refused for its going was refused all the same.
+            let moved = hosting.moved(shard) || !hosting.shards().holds(shard, tenure);
+            match answer {
                 // Nothing was stored here, and the shard went to another node.
-                Err(Refusal::Unavailable(_)) if hosting.moved(shard) => {}
-                Err(Refusal::UnknownOutcome(_)) if repeatable && hosting.moved(shard) => {}
+                Err(Refusal::Unavailable(_)) if moved => {}
+                Err(Refusal::UnknownOutcome(_)) if repeatable && moved => {}
                 answer => return answer,
             }
         }
@@ -261,9 +265,9 @@ impl Client {
         self.origin.as_ref().is_some_and(|origin| origin.derives)
     }
 
-    /// Returns the id under which a call without one is made at other nodes. It is made once: what
-    /// a first try asked others, before it turned out to be in vain, must be the same to them as what
-    /// its repeats ask.
+    /// Returns the id under which a call without one is made at other nodes. It is made once:
+    /// what a first try asked others, before it turned out to be in vain, must be the same to them
+    /// as what its repeats ask.
     fn id_of_repeats(&self, invocation: &Invocation, role: Role) -> Option<CallId> {
         if invocation.call.is_some() {
             return None;

@@ -363,7 +363,7 @@ async fn stored_messages_wait_for_the_lease_and_are_not_stuck(sim: Sim) -> actor
         (hosting.stuck().await.ok(), active.ok())
     });
     let stuck = stuck.await.expect("it lives");
-    sim.advance(15 * SECOND).await;
+    sim.advance(25 * SECOND).await;
     let backlog = {
         let store = sim.store();
         store.read("backlog", |c| {

@@ -34,8 +34,9 @@ pub(super) async fn check(sim: &Sim, told: Told) {
     );
 }
 
-/// A cluster that refuses everything keeps every other promise. Of a hundred days the worst answered
-/// six calls in seven, 38 in all, and 15 of those to registers; the floor leaves room for worse days.
+/// A cluster that refuses everything keeps every other promise. Of a hundred days the worst
+/// answered six calls in seven, 38 in all, and 15 of those to registers; the floor leaves room for
+/// worse days.
 fn something_was_done(told: &Told) {
     let failed: u64 = told.errors.values().sum();
     let well = told.calls - failed;
