@@ -223,12 +223,8 @@ pub(super) async fn start(parts: Parts) -> Result<Node, StartError> {
     let opened = Opened { store, lock, ours };
     let node = assemble(settings, opened, linked, (snowflakes, changes), hosting);
     registration.note(&node.inner.changes);
-    if let Life::Lease { expected } = life
-        && let Err(error) = join(&node, terms, expected, registration.sent).await
-    {
-        // Nobody gets this node: what it began must not go on, and its lease not be renewed.
-        node.shutdown().await;
-        return Err(error);
+    if let Life::Lease { expected } = life {
+        join_or_end(&node, terms, expected, registration.sent).await?;
     }
     raise_curtain(&node, roster);
     tracing::info!(
@@ -282,6 +278,21 @@ fn assemble(
     Node {
         inner: Arc::new(inner),
     }
+}
+
+/// Joins the others. If that fails nobody gets this node: what it began must not go on, and its
+/// lease not be renewed.
+async fn join_or_end(
+    node: &Node,
+    terms: Terms,
+    expected: usize,
+    sent: Instant,
+) -> Result<(), StartError> {
+    let joined = join(node, terms, expected, sent).await;
+    if joined.is_err() {
+        node.shutdown().await;
+    }
+    joined
 }
 
 /// Starts the tasks of a node with a lease and takes its share of the shards.
