@@ -20,6 +20,9 @@ const MINUTES: &str = "ACTOR_SOAK_MINUTES";
 /// Without it.
 const BRIEFLY: Duration = Duration::from_secs(8);
 
+/// How many sorts of faults a run has at least.
+const KINDS_MIN: usize = 3;
+
 /// Longer than the lease of these nodes, and shorter.
 const LONG: Duration = Duration::from_millis(3_500);
 const SHORT: Duration = Duration::from_millis(600);
@@ -135,7 +138,8 @@ async fn faults_without_end_lose_nothing_and_count_nothing_twice() -> Result<()>
     let (began, limit) = (Stopwatch::start(), how_long()?);
 
     chaos.load.answered(100).await?;
-    while began.elapsed() < limit {
+    // A seed may draw the same few faults for some seconds.
+    while began.elapsed() < limit || chaos.seen.len() < KINDS_MIN {
         chaos.one_more().await?;
     }
     chaos.load.answered(100).await?;
@@ -156,6 +160,5 @@ async fn faults_without_end_lose_nothing_and_count_nothing_twice() -> Result<()>
         "{seen:?}, {} answers, {repeated} attempts repeated",
         load.count()
     );
-    assert!(seen.len() > 2, "{seen:?}: the test showed little");
     cluster.stop().await
 }
