@@ -77,7 +77,7 @@ async fn look(member: &Member) -> Result<usize, StoreError> {
             if unowned.is_empty() {
                 return Ok(0);
             }
-            let rows = mailbox::overdue(c, &unowned, STUCK_AFTER, 0, STUCK_ROWS).await?;
+            let rows = mailbox::overdue(c, &unowned, STUCK_AFTER, STUCK_ROWS).await?;
             Ok(rows.len())
         })
     });

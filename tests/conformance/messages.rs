@@ -241,11 +241,9 @@ async fn what_waits_too_long_is_found() -> Result<()> {
             vec![send(&cart, 1), timer(&cart, 2, 60 * second)],
         )
         .await;
-        let overdue = async |after: i64, limit: u32| -> Result<Vec<i64>> {
+        let overdue = async |limit: u32| -> Result<Vec<i64>> {
             let read = bed.store.read("overdue", move |c| {
-                Box::pin(
-                    async move { mailbox::overdue(c, &shards(), 30 * second, after, limit).await },
-                )
+                Box::pin(async move { mailbox::overdue(c, &shards(), 30 * second, limit).await })
             });
             let rows = read.await?;
             let target = Some(("cart".to_owned(), "c-1".to_owned()));
@@ -253,13 +251,12 @@ async fn what_waits_too_long_is_found() -> Result<()> {
             Ok(rows.iter().map(|row| row.seq).collect())
         };
 
-        assert!(overdue(0, ALL).await?.is_empty());
+        assert!(overdue(ALL).await?.is_empty());
         bed.fault.advance_ms(30_000);
-        assert_eq!(overdue(0, ALL).await?, [1]);
+        assert_eq!(overdue(ALL).await?, [1]);
         bed.fault.advance_ms(60_000);
-        assert_eq!(overdue(0, ALL).await?, [1, 2]);
-        assert_eq!(overdue(0, 1).await?, [1]);
-        assert_eq!(overdue(1, 1).await?, [2]);
+        assert_eq!(overdue(ALL).await?, [1, 2]);
+        assert_eq!(overdue(1).await?, [1]);
         let backlog = bed
             .store
             .read("backlog", |c| Box::pin(mailbox::backlog(c)))

@@ -86,7 +86,7 @@ fn run_all(c: &mut Connection) -> BoxFuture<'_, Result<(), StoreError>> {
         mailbox::ready(c, &shards, 500, 256).await?;
         mailbox::timers(c, &shards, minute, 256).await?;
         mailbox::of_entity(c, &place, 0, 64).await?;
-        mailbox::overdue(c, &shards, minute, 0, 256).await?;
+        mailbox::overdue(c, &shards, minute, 256).await?;
         mailbox::last_seq(c).await?;
         mailbox::backlog(c).await?;
         replies::find(c, &place, CallId(7)).await?;

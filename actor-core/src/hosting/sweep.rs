@@ -1,6 +1,6 @@
 //! Housekeeping: expired rows leave, and nothing due may be left behind (architecture D16, D17).
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use super::Hosting;
 use crate::{
@@ -24,14 +24,12 @@ const DEAD_LETTERS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Rows deleted by one transaction, so that no commit waits long.
 const PRUNE_ROWS: u32 = 1000;
 
-/// Rows read at a time to find those that are stuck.
-pub const STUCK_ROWS: u32 = 10_000;
-
-/// As many times in one look; what waits behind all these is looked at once they are fewer.
-const STUCK_PAGES: usize = 10;
+/// Rows looked at for being stuck, without their arguments; what waits behind all these is looked
+/// at once they are fewer.
+pub const STUCK_ROWS: u32 = 100_000;
 
 /// Where an overdue message is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     /// Queued, running, or waiting for the pause after a failure to end.
     Memory,
@@ -95,22 +93,25 @@ impl Hosting {
     /// # Errors
     /// When the store does not answer.
     pub async fn stuck(&self) -> Result<usize, StoreError> {
-        let read = self.store.read("backlog", move |connection| {
+        let shards = self.owned();
+        let rows = self.store.read("stuck messages", move |connection| {
             Box::pin(async move {
                 let backlog = mailbox::backlog(connection).await?;
+                let rows = mailbox::overdue(connection, &shards, STUCK_AFTER, STUCK_ROWS).await?;
                 let tables = tables::health(connection).await?;
-                Ok((backlog, tables))
+                Ok((backlog, rows, tables))
             })
         });
-        let (backlog, tables) = read.await?;
+        let (backlog, rows, tables) = rows.await?;
         if let Some(tables) = tables {
             publish_tables(tables);
         }
         metrics::gauge!("actor_backlog", "what" => "message").set(backlog.due as f64);
         metrics::gauge!("actor_backlog_age_seconds", "what" => "message")
             .set(backlog.age.as_secs_f64());
-        let places = self.places().await?;
-        let count = |place: Place| places.get(&place).copied().unwrap_or(0);
+        let full = self.is_full();
+        let places: Vec<_> = rows.iter().map(|row| self.place(row, full)).collect();
+        let count = |place: Place| places.iter().filter(|it| **it == place).count();
         for (place, why) in [
             (Place::NotHosted, "kind_not_hosted"),
             (Place::FormerOwner, "former_owner"),
@@ -119,28 +120,6 @@ impl Hosting {
             metrics::gauge!("actor_held", "why" => why).set(count(place) as f64);
         }
         Ok(count(Place::Nowhere))
-    }
-
-    /// Counts the overdue messages by where they are.
-    async fn places(&self) -> Result<BTreeMap<Place, usize>, StoreError> {
-        let (mut places, mut after) = (BTreeMap::new(), 0);
-        for _ in 0..STUCK_PAGES {
-            let shards = self.owned();
-            let rows = self.store.read("stuck messages", move |connection| {
-                Box::pin(async move {
-                    mailbox::overdue(connection, &shards, STUCK_AFTER, after, STUCK_ROWS).await
-                })
-            });
-            let (rows, full) = (rows.await?, self.is_full());
-            for row in &rows {
-                after = row.seq;
-                *places.entry(self.place(row, full)).or_default() += 1;
-            }
-            if rows.len() < STUCK_ROWS as usize {
-                break;
-            }
-        }
-        Ok(places)
     }
 
     /// Says where an overdue message is.

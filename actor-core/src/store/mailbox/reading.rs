@@ -243,34 +243,24 @@ pub struct Overdue {
     pub target: Option<(String, String)>,
 }
 
-// Two index ranges instead of one look at every timer there is, and no more of the first than is
-// asked for.
+// Two index ranges instead of one look at every timer there is.
 const OVERDUE: Sql = Sql {
     sqlite: "SELECT seq, kind, entity FROM mailbox
-             WHERE seq IN (SELECT seq FROM
-                             (SELECT seq FROM mailbox INDEXED BY mailbox_ready
-                              WHERE due_at IS NULL AND created_at <= $1 AND seq > $3
-                                AND shard IN (SELECT value FROM json_each($2))
-                              ORDER BY seq LIMIT $4)
-                           UNION ALL SELECT seq FROM mailbox WHERE due_at <= $1 AND seq > $3)
+             WHERE seq IN (SELECT seq FROM mailbox INDEXED BY mailbox_ready
+                             WHERE due_at IS NULL AND created_at <= $1
+                           UNION ALL SELECT seq FROM mailbox WHERE due_at <= $1)
                AND shard IN (SELECT value FROM json_each($2))
-             ORDER BY seq LIMIT $4",
+             ORDER BY seq LIMIT $3",
     postgres: "SELECT seq, kind, entity FROM mailbox
-               WHERE seq IN (SELECT seq FROM
-                               (SELECT seq FROM mailbox
-                                WHERE due_at IS NULL AND created_at <= actor_now() + $1
-                                  AND seq > $3 AND shard IN
-                                    (SELECT value::bigint FROM json_array_elements_text($2::json))
-                                ORDER BY seq LIMIT $4) AS ready
-                             UNION ALL SELECT seq FROM mailbox
-                             WHERE due_at <= actor_now() + $1 AND seq > $3)
+               WHERE seq IN (SELECT seq FROM mailbox
+                               WHERE due_at IS NULL AND created_at <= actor_now() + $1
+                             UNION ALL SELECT seq FROM mailbox WHERE due_at <= actor_now() + $1)
                  AND shard IN (SELECT value::bigint FROM json_array_elements_text($2::json))
-               ORDER BY seq LIMIT $4",
+               ORDER BY seq LIMIT $3",
 };
 
 /// Returns messages and timers of these shards that have been due for at least `age`, at most
-/// `limit`, from the one after `after`: each must be known to its owner, or it is stuck
-/// (architecture D16).
+/// `limit`: each must be known to its owner, or it is stuck (architecture D16).
 ///
 /// # Errors
 /// When the statement fails.
@@ -278,10 +268,9 @@ pub async fn overdue(
     c: &mut Connection,
     shards: &[ShardId],
     age: Duration,
-    after: i64,
     limit: u32,
 ) -> Result<Vec<Overdue>, StoreError> {
-    let values = vec![Value::ago(age), list_of(shards), after.into(), limit.into()];
+    let values = vec![Value::ago(age), list_of(shards), limit.into()];
     let rows = c.query(&OVERDUE, values).await?;
     let read = rows.iter().map(|row| {
         Ok(Overdue {
