@@ -142,13 +142,20 @@ impl Peers {
                     Err(again) => last = again,
                 }
             }
-            let pause = Clock.now() + self.rng.jitter(PAUSE, 50);
-            // Both arms only wait.
-            tokio::select! {
-                biased;
-                () = self.map.news().after(seen) => {}
-                () = Clock.sleep_until(parcel.deadline.min(pause)) => {}
-            }
+            // Boxed like all that is rare: a call that is answered at once stays small.
+            Box::pin(self.pause(seen, parcel.deadline)).await;
+        }
+    }
+
+    /// Waits before something is sent again: until the map is another than the one that was `seen`,
+    /// for a while at most.
+    async fn pause(&self, seen: u64, deadline: Instant) {
+        let pause = Clock.now() + self.rng.jitter(PAUSE, 50);
+        // Both arms only wait.
+        tokio::select! {
+            biased;
+            () = self.map.news().after(seen) => {}
+            () = Clock.sleep_until(deadline.min(pause)) => {}
         }
     }
 

@@ -8,6 +8,7 @@ pub(crate) mod corpus;
 
 use std::fmt;
 
+use bincode::error::DecodeError;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::caught::caught_now;
@@ -138,9 +139,31 @@ pub fn encode_row<T: bincode::Encode>(value: &T) -> Vec<u8> {
 /// When the version is unknown, the bytes are not a `T`, or they ask for more than
 /// [`ROW_BYTES_MAX`].
 pub fn decode_row<T: bincode::Decode<()>>(bytes: &[u8]) -> Result<T, CodecError> {
-    let config = bincode::config::standard().with_limit::<ROW_BYTES_MAX>();
+    read_row(bytes, |body| {
+        bincode::decode_from_slice(
+            body,
+            bincode::config::standard().with_limit::<ROW_BYTES_MAX>(),
+        )
+    })
+}
+
+/// As [`decode_row`], for a `T` that borrows its texts and bytes from the row.
+///
+/// # Errors
+/// As [`decode_row`].
+pub fn borrow_row<'a, T: bincode::BorrowDecode<'a, ()>>(bytes: &'a [u8]) -> Result<T, CodecError> {
+    read_row(bytes, |body| {
+        let config = bincode::config::standard().with_limit::<ROW_BYTES_MAX>();
+        bincode::borrow_decode_from_slice(body, config)
+    })
+}
+
+fn read_row<'a, T>(
+    bytes: &'a [u8],
+    read: impl FnOnce(&'a [u8]) -> Result<(T, usize), DecodeError>,
+) -> Result<T, CodecError> {
     match bytes.split_first() {
-        Some((&ROW_VERSION, body)) => match bincode::decode_from_slice(body, config) {
+        Some((&ROW_VERSION, body)) => match read(body) {
             Ok((value, read)) if read == body.len() => Ok(value),
             Ok(_) => Err(CodecError::new("bytes follow the row")),
             Err(error) => Err(CodecError::new(error)),

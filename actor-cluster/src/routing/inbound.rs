@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use actor_core::{Client, client::Invocation, error::Refusal, hosting::Hosting, store::BoxFuture};
+use actor_core::{
+    Client, clock::Instant, error::Refusal, hosting::Hosting, mailbox::Effect, store::BoxFuture,
+};
 use tokio::sync::Notify;
 
 use super::Peers;
@@ -32,50 +34,87 @@ impl Desk {
         let _ = self.changes.set(changes.clone());
     }
 
-    /// Does what a request asks for as the owner of its target's shard, or says who is.
-    pub(crate) async fn serve(&self, request: Request, within: Duration) -> Answer {
+    /// Does what a request asks for as the owner of its target's shard, or says who is. What can be
+    /// decided at once is, before the future is polled.
+    pub(crate) fn serve(
+        self: &Arc<Self>,
+        request: Request,
+        within: Duration,
+    ) -> BoxFuture<'static, Answer> {
         let Some(hosting) = self.hosting.get().and_then(Weak::upgrade) else {
-            return Answer::Refused(Refusal::Unavailable("the node is not up".into()));
+            return at_once(Answer::Refused(Refusal::Unavailable(
+                "the node is not up".into(),
+            )));
         };
-        let answer = match request {
-            Request::Invoke(Call {
-                mut invocation,
-                request,
-                chain,
-                ..
-            }) => {
-                if let Err(refusal) = locate(&hosting, &invocation.kind, within).await {
-                    return Answer::Refused(refusal);
-                }
-                let shard = hosting.shard_of(&invocation.kind, invocation.id.as_str());
-                if hosting.admits(shard).is_err() {
-                    return self.not_owner(shard);
-                }
-                // It is asked for again: nothing that waits for a lease holds up a link's window.
-                if let Err(refusal) = hosting.admits_kind(&invocation.kind, shard) {
-                    return Answer::Refused(refusal);
-                }
-                invocation.timeout = within;
-                let mut client = Client::new(hosting.clone()).called_by(chain);
-                if let Some(request) = request {
-                    client = client.with_request((*request).clone());
-                }
-                invoke(&hosting, client, invocation).await
+        let deadline = hosting.now() + within;
+        match request {
+            Request::Invoke(call) if hosting.locates(&call.invocation.kind) => {
+                self.invoke(&hosting, call, within)
+            }
+            Request::Invoke(call) => {
+                let desk = self.clone();
+                Box::pin(async move {
+                    match hosting.locate(&call.invocation.kind, deadline).await {
+                        Ok(()) => desk.invoke(&hosting, call, within).await,
+                        Err(refusal) => Answer::Refused(refusal),
+                    }
+                })
             }
             Request::Commit(effect) => {
-                let (kind, id) = effect.target();
-                if let Err(refusal) = locate(&hosting, kind, within).await {
-                    return Answer::Refused(refusal);
-                }
-                let shard = hosting.shard_of(kind, id);
-                if hosting.admits(shard).is_err() {
-                    return self.not_owner(shard);
-                }
-                hosting.commit_here(effect).await.map(Answer::Stored)
+                let desk = self.clone();
+                Box::pin(async move { desk.commit(&hosting, effect, deadline).await })
             }
-            Request::Report => Ok(self.report(&hosting)),
+            Request::Report => at_once(self.report(&hosting)),
+        }
+    }
+
+    /// Makes a call of a kind whose shards can be computed.
+    fn invoke(
+        &self,
+        hosting: &Arc<Hosting>,
+        call: Call,
+        within: Duration,
+    ) -> BoxFuture<'static, Answer> {
+        let Call {
+            mut invocation,
+            request,
+            chain,
+            ..
+        } = call;
+        let shard = hosting.shard_of(&invocation.kind, invocation.id.as_str());
+        if hosting.admits(shard).is_err() {
+            return at_once(self.not_owner(shard));
+        }
+        // It is asked for again: nothing that waits for a lease holds up a link's window.
+        if let Err(refusal) = hosting.admits_kind(&invocation.kind, shard) {
+            return at_once(Answer::Refused(refusal));
+        }
+        let hosted = match hosting.hosted(&invocation.kind) {
+            Ok(hosted) => hosted.clone(),
+            Err(refusal) => return at_once(Answer::Refused(refusal)),
         };
-        answer.unwrap_or_else(Answer::Refused)
+        invocation.timeout = within;
+        let mut client = Client::new(hosting.clone()).called_by(chain);
+        if let Some(request) = request {
+            client = client.with_request((*request).clone());
+        }
+        let answer = hosted.invoke(client, invocation);
+        Box::pin(async move { answer.await.map_or_else(Answer::Refused, Answer::Outcome) })
+    }
+
+    /// Stores what is sent. Its target's shard is computed as its sender did: rows of kinds never
+    /// change, so whoever has one computes alike, and whoever has not reads it.
+    async fn commit(&self, hosting: &Arc<Hosting>, effect: Effect, deadline: Instant) -> Answer {
+        let (kind, id) = effect.target();
+        if let Err(refusal) = hosting.locate(kind, deadline).await {
+            return Answer::Refused(refusal);
+        }
+        let shard = hosting.shard_of(kind, id);
+        if hosting.admits(shard).is_err() {
+            return self.not_owner(shard);
+        }
+        let stored = hosting.commit_here(effect).await;
+        stored.map_or_else(Answer::Refused, Answer::Stored)
     }
 
     fn report(&self, hosting: &Hosting) -> Answer {
@@ -100,19 +139,8 @@ impl Desk {
     }
 }
 
-/// Makes sure that a target's shard is computed as its sender did: rows of kinds never change, so
-/// whoever has one computes alike, and whoever has not reads it.
-async fn locate(hosting: &Hosting, kind: &str, within: Duration) -> Result<(), Refusal> {
-    hosting.locate(kind, hosting.now() + within).await
-}
-
-async fn invoke(
-    hosting: &Arc<Hosting>,
-    client: Client,
-    invocation: Invocation,
-) -> Result<Answer, Refusal> {
-    let hosted = hosting.hosted(&invocation.kind)?.clone();
-    hosted.invoke(client, invocation).await.map(Answer::Outcome)
+fn at_once(answer: Answer) -> BoxFuture<'static, Answer> {
+    Box::pin(std::future::ready(answer))
 }
 
 /// The desk as links see it.
@@ -126,8 +154,7 @@ impl Inbound for Arrivals {
         request: Request,
         within: Duration,
     ) -> BoxFuture<'static, Answer> {
-        let desk = self.0.clone();
-        Box::pin(async move { desk.serve(request, within).await })
+        self.0.serve(request, within)
     }
 
     fn note(&self, from: &PeerId, note: Note) {

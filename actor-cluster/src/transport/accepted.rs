@@ -7,14 +7,15 @@
 use std::{
     collections::VecDeque,
     fmt,
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use actor_core::{error::Refusal, store::BoxFuture};
-use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, split},
     sync::Notify,
@@ -81,8 +82,32 @@ struct Queued {
     cost: u64,
 }
 
-/// A request that is being worked on: its number, its cost, its answer.
-type Work = BoxFuture<'static, (u64, u64, Answer)>;
+/// A request that is being worked on; one that panics is answered like any other.
+struct Work {
+    number: u64,
+    cost: u64,
+    answer: BoxFuture<'static, Answer>,
+}
+
+impl Future for Work {
+    /// Its number, its cost, its answer.
+    type Output = (u64, u64, Answer);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = self.answer.as_mut();
+        // Nobody looks at the future after a panic.
+        let polled = catch_unwind(AssertUnwindSafe(|| answer.poll(cx)));
+        let answer = match polled {
+            Ok(answer) => std::task::ready!(answer),
+            Err(_) => Answer::Refused(crashed()),
+        };
+        Poll::Ready((self.number, self.cost, answer))
+    }
+}
+
+fn crashed() -> Refusal {
+    Refusal::Crashed("the request panicked".into())
+}
 
 impl Answers {
     pub(super) fn new(config: &LinkConfig, frame_bytes_max: usize, meter: Arc<Meter>) -> Self {
@@ -325,14 +350,19 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
                 return self.answers.answer(number, cost, &Answer::Refused(refusal));
             }
         };
-        let (inbound, peer, within) = (self.inbound.clone(), self.peer.clone(), item.within);
-        let work = async move { inbound.request(&peer, request, within).await };
-        let mut work: Work = Box::pin(AssertUnwindSafe(work).catch_unwind().map(move |end| {
-            let crashed = |_| Answer::Refused(Refusal::Crashed("the request panicked".into()));
-            (number, cost, end.unwrap_or_else(crashed))
-        }));
+        let begin = || self.inbound.request(&self.peer, request, item.within);
+        let Ok(answer) = catch_unwind(AssertUnwindSafe(begin)) else {
+            return self
+                .answers
+                .answer(number, cost, &Answer::Refused(crashed()));
+        };
+        let mut work = Work {
+            number,
+            cost,
+            answer,
+        };
         // Invariant: requests begin in the order sent, so each is polled once before the next.
-        let first = std::future::poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx)));
+        let first = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut work).poll(cx)));
         match first.await {
             Poll::Ready((number, cost, answer)) => self.answers.answer(number, cost, &answer),
             Poll::Pending => self.work.push(work),
@@ -348,7 +378,7 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
             }
         };
         let told = AssertUnwindSafe(|| self.inbound.note(&self.peer, note));
-        if std::panic::catch_unwind(told).is_err() {
+        if catch_unwind(told).is_err() {
             tracing::error!(peer = %self.peer, "taking a note panicked");
         }
     }

@@ -55,6 +55,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Dialled<S> {
             why = read(reader, &outbox, &meter, on_leaving) => why,
             why = write(&mut write_half, &outbox, &meter, &config) => why,
             why = close => why,
+            () = outbox.watch() => LinkEnd::Local, // It never ends.
         };
         ending_all.0.end(&why);
         why

@@ -28,6 +28,10 @@ const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// work had begun, and its answer needs time for the way back.
 const WAY_BACK: Duration = Duration::from_millis(50);
 
+/// The least time between two looks for requests whose time is over: so much later than its
+/// deadline a request may end.
+const WATCH_EVERY: Duration = Duration::from_millis(5);
+
 /// What bounds a link this node dialled.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
@@ -48,6 +52,8 @@ pub(super) struct Outbox {
     state: Mutex<State>,
     /// Wakes the writer; it alone waits.
     pub(super) wake: Notify,
+    /// A request came whose time ends before `State::watched`.
+    sooner: Notify,
 }
 
 struct State {
@@ -56,6 +62,9 @@ struct State {
     queued_bytes: u64,
     open: BTreeMap<u64, Open>,
     next: u64,
+    /// When [`Outbox::watch`] looks for requests whose time is over: at the first such time, or
+    /// before it.
+    watched: Option<Instant>,
     /// The cost of everything that left, and of what the peer has dealt with.
     sent: u64,
     consumed: u64,
@@ -80,6 +89,7 @@ struct Queued {
 
 struct Open {
     sent: bool,
+    deadline: Instant,
     answer: oneshot::Sender<Result<Bytes, Unanswered>>,
 }
 
@@ -87,7 +97,6 @@ struct Open {
 pub(super) struct Ticket {
     outbox: Arc<Outbox>,
     number: u64,
-    deadline: Instant,
     answer: oneshot::Receiver<Result<Bytes, Unanswered>>,
 }
 
@@ -102,10 +111,12 @@ impl Outbox {
                 queued_bytes: 0,
                 open: BTreeMap::new(),
                 next: 1,
+                watched: None,
                 sent: 0,
                 consumed: 0,
             }),
             wake: Notify::new(),
+            sooner: Notify::new(),
         }
     }
 
@@ -122,17 +133,65 @@ impl Outbox {
         state.next += 1;
         let open = Open {
             sent: false,
+            deadline,
             answer: sender,
         };
         state.open.insert(number, open);
+        let sooner = state.watched.is_none_or(|watched| deadline < watched);
+        if sooner {
+            state.watched = Some(deadline);
+        }
         drop(state);
+        if sooner {
+            self.sooner.notify_one();
+        }
         self.wake.notify_one();
         Ok(Ticket {
             outbox: self.clone(),
             number,
-            deadline,
             answer,
         })
+    }
+
+    /// Ends requests when their time is over, for as long as it is polled.
+    ///
+    /// One timer for a link and not one for each request: most requests end long before their time,
+    /// so a look at all that are open is due about once in the time that requests have.
+    pub(super) async fn watch(&self) {
+        loop {
+            let watched = self.lock().watched;
+            let due = async {
+                match watched {
+                    Some(at) => Clock.sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            // Both arms only wait.
+            tokio::select! {
+                biased;
+                () = self.sooner.notified() => {}
+                () = due => self.expire(Clock.now()),
+            }
+        }
+    }
+
+    fn expire(&self, now: Instant) {
+        let mut state = self.lock();
+        let late = state.open.iter().filter(|(_, open)| open.deadline <= now);
+        let late: Vec<_> = late.map(|(number, open)| (*number, open.sent)).collect();
+        for (number, sent) in late {
+            let end = if sent {
+                Unanswered::Late
+            } else {
+                Unanswered::Unsent
+            };
+            state.finish(number, Err(end));
+        }
+        let next = state.open.values().map(|open| open.deadline).min();
+        state.watched = next.map(|next| next.max(now + WATCH_EVERY));
+        if state.phase != Phase::Open && state.open.is_empty() {
+            self.wake.notify_one();
+        }
     }
 
     /// Queues a note.
@@ -310,25 +369,16 @@ impl State {
 impl Ticket {
     /// Waits for the answer's bytes, at most until the deadline.
     pub(super) async fn answer(mut self) -> Result<Bytes, Unanswered> {
-        let deadline = self.deadline;
-        tokio::select! {
-            biased;
-            answer = &mut self.answer => {
-                answer.unwrap_or_else(|_| Err(Unanswered::Lost("the link was dropped".into())))
-            }
-            () = Clock.sleep_until(deadline) => {
-                let state = self.outbox.lock();
-                match state.open.get(&self.number) {
-                    Some(open) if !open.sent => Err(Unanswered::Unsent),
-                    _ => Err(Unanswered::Late),
-                }
-            }
-        }
+        let answer = (&mut self.answer).await;
+        answer.unwrap_or_else(|_| Err(Unanswered::Lost("the link was dropped".into())))
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        if self.answer.is_terminated() {
+            return; // Whoever answered took it out.
+        }
         let mut state = self.outbox.lock();
         state.open.remove(&self.number);
         if state.phase != Phase::Open && state.open.is_empty() {

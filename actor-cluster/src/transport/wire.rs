@@ -1,141 +1,137 @@
 //! The bytes of envelopes: one declaration of each form, bincode behind a version byte.
 //!
-//! The forms are generic over how they hold text and bytes, so that writing borrows and reading
-//! owns, and neither can drift from the other. The order of fields and variants is the format:
-//! append, never reorder; the tests hold written-down bytes of each.
+//! Writing and reading borrow text and bytes alike, so one form serves both and what is read is
+//! copied once. The order of fields and variants is the format: append, never reorder; the tests
+//! hold written-down bytes of each.
 
 use std::{sync::Arc, time::Duration};
 
 use actor_core::{
     RequestContext,
     client::{Invocation, Mode},
-    codec::{Codec, CodecError, decode_row, encode_row},
+    codec::{Codec, CodecError, borrow_row, encode_row},
     context::Waiter,
     entity::Encoded,
     error::Refusal,
-    id::{CallId, EntityId, Epoch, Incarnation, NodeId, ShardId},
+    id::{CallId, Epoch, Incarnation, NodeId, ShardId},
     mailbox::{Announcement, Due, Effect, StoredMessage},
     topic::{Position, TopicEvent},
 };
-use bincode::{Decode, Encode};
+use bincode::{BorrowDecode, Encode};
 
 use super::envelope::{Answer, Call, Note, OwnerHint, Request};
 
-/// Text and bytes as they are read.
-type Text = Arc<str>;
-type Bytes = Vec<u8>;
-
-#[derive(Encode, Decode)]
-enum RequestForm<T, B> {
-    Invoke(CallForm<T, B>),
-    Send(MessageForm<T, B>),
-    Announce(AnnouncementForm<T, B>),
+#[derive(Encode, BorrowDecode)]
+enum RequestForm<'a> {
+    Invoke(CallForm<'a>),
+    Send(MessageForm<'a>),
+    Announce(AnnouncementForm<'a>),
     Report,
 }
 
-#[derive(Encode, Decode)]
-struct CallForm<T, B> {
-    kind: T,
-    id: T,
-    method: T,
+#[derive(Encode, BorrowDecode)]
+struct CallForm<'a> {
+    kind: &'a str,
+    id: &'a str,
+    method: &'a str,
     codec: CodecForm,
     reply: CodecForm,
-    args: B,
+    args: &'a [u8],
     call: Option<u128>,
     cast: bool,
     epoch: Option<u64>,
-    request: Option<ContextForm<T>>,
+    request: Option<ContextForm<'a>>,
     /// Kind and id of each.
-    chain: Vec<(T, T)>,
+    chain: Vec<(&'a str, &'a str)>,
 }
 
-#[derive(Encode, Decode)]
-struct ContextForm<T> {
-    tenant: Option<T>,
-    request_id: Option<T>,
-    trace: Option<T>,
+#[derive(Clone, Copy, Encode, BorrowDecode)]
+struct ContextForm<'a> {
+    tenant: Option<&'a str>,
+    request_id: Option<&'a str>,
+    trace: Option<&'a str>,
 }
 
-#[derive(Encode, Decode)]
-struct MessageForm<T, B> {
-    kind: T,
-    id: T,
+#[derive(Encode, BorrowDecode)]
+struct MessageForm<'a> {
+    kind: &'a str,
+    id: &'a str,
     message: u128,
-    method: T,
+    method: &'a str,
     codec: CodecForm,
-    args: B,
-    request: Option<ContextForm<T>>,
+    args: &'a [u8],
+    request: Option<ContextForm<'a>>,
     due: Option<DueForm>,
     expires: Option<Duration>,
     keyed: bool,
 }
 
-#[derive(Encode, Decode)]
-struct AnnouncementForm<T, B> {
-    topic: T,
-    name: T,
-    key: Option<T>,
-    body: B,
+#[derive(Encode, BorrowDecode)]
+struct AnnouncementForm<'a> {
+    topic: &'a str,
+    name: &'a str,
+    key: Option<&'a str>,
+    body: &'a [u8],
 }
 
-#[derive(Encode, Decode)]
+#[derive(Encode, BorrowDecode)]
 enum DueForm {
     After(Duration),
     At(i64),
 }
 
-#[derive(Clone, Copy, Encode, Decode)]
+#[derive(Clone, Copy, Encode, BorrowDecode)]
 enum CodecForm {
     Msgpack,
     Json,
 }
 
-#[derive(Encode, Decode)]
-enum AnswerForm<T, B> {
-    Outcome { ok: bool, bytes: B },
+#[derive(Encode, BorrowDecode)]
+enum AnswerForm<'a> {
+    Outcome { ok: bool, bytes: &'a [u8] },
     Stored { epoch: u64, offset: u64 },
-    NotOwner { owner: Option<(T, u64, u64)> },
-    Refused(RefusalForm<T>),
-    Report(B),
+    NotOwner { owner: Option<(&'a str, u64, u64)> },
+    Refused(RefusalForm<'a>),
+    Report(&'a [u8]),
 }
 
-#[derive(Encode, Decode)]
-enum RefusalForm<T> {
+#[derive(Clone, Copy, Encode, BorrowDecode)]
+enum RefusalForm<'a> {
     Timeout { started: bool },
     Overloaded { retry_after: Duration },
-    Unavailable(T),
-    NotHosted(T),
-    Crashed(T),
-    Decode(T),
-    TooLarge(T),
+    Unavailable(&'a str),
+    NotHosted(&'a str),
+    Crashed(&'a str),
+    Decode(&'a str),
+    TooLarge(&'a str),
     KeyReused,
-    Cycle(T),
-    UnknownOutcome(T),
+    Cycle(&'a str),
+    UnknownOutcome(&'a str),
     Unauthorized,
     Forbidden,
 }
 
-#[derive(Encode, Decode)]
-enum NoteForm<T, B> {
+#[derive(Encode, BorrowDecode)]
+enum NoteForm<'a> {
     Due {
         shard: u32,
-        kind: T,
-        id: T,
+        kind: &'a str,
+        id: &'a str,
         due_in: Duration,
     },
     Event {
-        topic: T,
+        topic: &'a str,
         epoch: u64,
         offset: u64,
-        name: T,
-        body: B,
+        name: &'a str,
+        body: &'a [u8],
     },
     Took(Vec<(u32, u64)>),
     Released,
 }
 
 pub(super) fn encode_request(request: &Request) -> Vec<u8> {
-    let form: RequestForm<&str, &[u8]> = match request {
+    let form: RequestForm<'_> = match request {
         Request::Invoke(call) => RequestForm::Invoke(call_form(call)),
         Request::Commit(Effect::Send(message)) => RequestForm::Send(message_form(message)),
         Request::Commit(Effect::Announce(it)) => RequestForm::Announce(AnnouncementForm {
@@ -150,13 +146,13 @@ pub(super) fn encode_request(request: &Request) -> Vec<u8> {
 }
 
 pub(super) fn decode_request(bytes: &[u8], within: Duration) -> Result<Request, CodecError> {
-    Ok(match decode_row::<RequestForm<Text, Bytes>>(bytes)? {
+    Ok(match borrow_row::<RequestForm<'_>>(bytes)? {
         RequestForm::Invoke(form) => Request::Invoke(call_of(form, within)),
         RequestForm::Send(form) => Request::Commit(Effect::Send(message_of(form))),
         RequestForm::Announce(form) => Request::Commit(Effect::Announce(Announcement {
-            topic: form.topic,
-            name: form.name,
-            key: form.key,
+            topic: form.topic.into(),
+            name: form.name.into(),
+            key: form.key.map(Arc::from),
             data: form.body.into(),
         })),
         RequestForm::Report => Request::Report,
@@ -164,7 +160,7 @@ pub(super) fn decode_request(bytes: &[u8], within: Duration) -> Result<Request, 
 }
 
 pub(super) fn encode_answer(answer: &Answer) -> Vec<u8> {
-    let form: AnswerForm<&str, &[u8]> = match answer {
+    let form: AnswerForm<'_> = match answer {
         Answer::Outcome(Encoded { ok, bytes }) => AnswerForm::Outcome { ok: *ok, bytes },
         Answer::Stored(Position { epoch, offset }) => AnswerForm::Stored {
             epoch: *epoch,
@@ -182,8 +178,11 @@ pub(super) fn encode_answer(answer: &Answer) -> Vec<u8> {
 }
 
 pub(super) fn decode_answer(bytes: &[u8]) -> Result<Answer, CodecError> {
-    Ok(match decode_row::<AnswerForm<Text, Bytes>>(bytes)? {
-        AnswerForm::Outcome { ok, bytes } => Answer::Outcome(Encoded { ok, bytes }),
+    Ok(match borrow_row::<AnswerForm<'_>>(bytes)? {
+        AnswerForm::Outcome { ok, bytes } => Answer::Outcome(Encoded {
+            ok,
+            bytes: bytes.into(),
+        }),
         AnswerForm::Stored { epoch, offset } => Answer::Stored(Position { epoch, offset }),
         AnswerForm::NotOwner { owner } => Answer::NotOwner {
             owner: owner.map(|(node, incarnation, epoch)| OwnerHint {
@@ -193,12 +192,12 @@ pub(super) fn decode_answer(bytes: &[u8]) -> Result<Answer, CodecError> {
             }),
         },
         AnswerForm::Refused(form) => Answer::Refused(refusal_of(form)),
-        AnswerForm::Report(report) => Answer::Report(report),
+        AnswerForm::Report(report) => Answer::Report(report.into()),
     })
 }
 
 pub(super) fn encode_note(note: &Note) -> Vec<u8> {
-    let form: NoteForm<&str, &[u8]> = match note {
+    let form: NoteForm<'_> = match note {
         Note::Due {
             shard,
             kind,
@@ -227,7 +226,7 @@ pub(super) fn encode_note(note: &Note) -> Vec<u8> {
 }
 
 pub(super) fn decode_note(bytes: &[u8]) -> Result<Note, CodecError> {
-    Ok(match decode_row::<NoteForm<Text, Bytes>>(bytes)? {
+    Ok(match borrow_row::<NoteForm<'_>>(bytes)? {
         NoteForm::Due {
             shard,
             kind,
@@ -235,8 +234,8 @@ pub(super) fn decode_note(bytes: &[u8]) -> Result<Note, CodecError> {
             due_in,
         } => Note::Due {
             shard: ShardId(shard),
-            kind,
-            id: EntityId::from(&*id),
+            kind: kind.into(),
+            id: id.into(),
             due_in,
         },
         NoteForm::Event {
@@ -246,9 +245,9 @@ pub(super) fn decode_note(bytes: &[u8]) -> Result<Note, CodecError> {
             name,
             body,
         } => Note::Event(TopicEvent {
-            topic,
+            topic: topic.into(),
             position: Position { epoch, offset },
-            name,
+            name: name.into(),
             data: body.into(),
         }),
         NoteForm::Took(pairs) => {
@@ -263,7 +262,7 @@ pub(super) fn decode_note(bytes: &[u8]) -> Result<Note, CodecError> {
     })
 }
 
-fn call_form(call: &Call) -> CallForm<&str, &[u8]> {
+fn call_form(call: &Call) -> CallForm<'_> {
     let Call {
         invocation,
         epoch,
@@ -285,21 +284,21 @@ fn call_form(call: &Call) -> CallForm<&str, &[u8]> {
     }
 }
 
-fn call_of(form: CallForm<Text, Bytes>, within: Duration) -> Call {
+fn call_of(form: CallForm<'_>, within: Duration) -> Call {
     let invocation = Invocation {
-        kind: form.kind,
-        id: EntityId::from(&*form.id),
-        method: form.method,
+        kind: form.kind.into(),
+        id: form.id.into(),
+        method: form.method.into(),
         codec: codec_of(form.codec),
         reply: codec_of(form.reply),
-        args: form.args,
+        args: form.args.into(),
         call: form.call.map(CallId),
         timeout: within,
         mode: if form.cast { Mode::Cast } else { Mode::Call },
     };
     let chain = form.chain.into_iter().map(|(kind, id)| Waiter {
-        kind,
-        id: EntityId::from(&*id),
+        kind: kind.into(),
+        id: id.into(),
     });
     Call {
         invocation,
@@ -309,7 +308,7 @@ fn call_of(form: CallForm<Text, Bytes>, within: Duration) -> Call {
     }
 }
 
-fn message_form(message: &StoredMessage) -> MessageForm<&str, &[u8]> {
+fn message_form(message: &StoredMessage) -> MessageForm<'_> {
     MessageForm {
         kind: &message.kind,
         id: message.id.as_str(),
@@ -327,12 +326,12 @@ fn message_form(message: &StoredMessage) -> MessageForm<&str, &[u8]> {
     }
 }
 
-fn message_of(form: MessageForm<Text, Bytes>) -> StoredMessage {
+fn message_of(form: MessageForm<'_>) -> StoredMessage {
     StoredMessage {
-        kind: form.kind,
-        id: EntityId::from(&*form.id),
+        kind: form.kind.into(),
+        id: form.id.into(),
         message: CallId(form.message),
-        method: form.method,
+        method: form.method.into(),
         codec: codec_of(form.codec),
         args: form.args.into(),
         request: form.request.map(context_of),
@@ -345,7 +344,7 @@ fn message_of(form: MessageForm<Text, Bytes>) -> StoredMessage {
     }
 }
 
-fn context_form(context: &RequestContext) -> ContextForm<&str> {
+fn context_form(context: &RequestContext) -> ContextForm<'_> {
     ContextForm {
         tenant: context.tenant.as_deref(),
         request_id: context.request_id.as_deref(),
@@ -353,8 +352,8 @@ fn context_form(context: &RequestContext) -> ContextForm<&str> {
     }
 }
 
-fn context_of(form: ContextForm<Text>) -> Arc<RequestContext> {
-    let text = |text: Option<Text>| text.map(|text| text.to_string());
+fn context_of(form: ContextForm<'_>) -> Arc<RequestContext> {
+    let text = |text: Option<&str>| text.map(str::to_owned);
     Arc::new(RequestContext {
         tenant: text(form.tenant),
         request_id: text(form.request_id),
@@ -376,7 +375,7 @@ fn codec_of(form: CodecForm) -> Codec {
     }
 }
 
-fn refusal_form(refusal: &Refusal) -> RefusalForm<&str> {
+fn refusal_form(refusal: &Refusal) -> RefusalForm<'_> {
     match refusal {
         Refusal::Rejected(never) => match *never {},
         Refusal::Timeout { started } => RefusalForm::Timeout { started: *started },
@@ -398,19 +397,18 @@ fn refusal_form(refusal: &Refusal) -> RefusalForm<&str> {
     }
 }
 
-fn refusal_of(form: RefusalForm<Text>) -> Refusal {
-    let text = |text: Text| Box::<str>::from(&*text);
+fn refusal_of(form: RefusalForm<'_>) -> Refusal {
     match form {
         RefusalForm::Timeout { started } => Refusal::Timeout { started },
         RefusalForm::Overloaded { retry_after } => Refusal::Overloaded { retry_after },
-        RefusalForm::Unavailable(why) => Refusal::Unavailable(text(why)),
-        RefusalForm::NotHosted(what) => Refusal::NotHosted(text(what)),
-        RefusalForm::Crashed(why) => Refusal::Crashed(text(why)),
-        RefusalForm::Decode(why) => Refusal::Decode(text(why)),
-        RefusalForm::TooLarge(what) => Refusal::TooLarge(text(what)),
+        RefusalForm::Unavailable(why) => Refusal::Unavailable(why.into()),
+        RefusalForm::NotHosted(what) => Refusal::NotHosted(what.into()),
+        RefusalForm::Crashed(why) => Refusal::Crashed(why.into()),
+        RefusalForm::Decode(why) => Refusal::Decode(why.into()),
+        RefusalForm::TooLarge(what) => Refusal::TooLarge(what.into()),
         RefusalForm::KeyReused => Refusal::KeyReused,
-        RefusalForm::Cycle(path) => Refusal::Cycle(text(path)),
-        RefusalForm::UnknownOutcome(why) => Refusal::UnknownOutcome(text(why)),
+        RefusalForm::Cycle(path) => Refusal::Cycle(path.into()),
+        RefusalForm::UnknownOutcome(why) => Refusal::UnknownOutcome(why.into()),
         RefusalForm::Unauthorized => Refusal::Unauthorized,
         RefusalForm::Forbidden => Refusal::Forbidden,
     }

@@ -524,9 +524,17 @@ impl Client {
         mode: Mode,
     ) -> Result<Invocation, Refusal> {
         let bytes = K::encode_args(args, Codec::Msgpack).map_err(unwritable)?;
-        let mut invocation = Invocation::new(K::KIND, id, K::METHODS[K::method(args)].name);
-        invocation.mode = mode;
-        Ok(invocation.args(Codec::Msgpack, bytes))
+        Ok(Invocation {
+            kind: K::KIND.into(),
+            id: id.clone(),
+            method: K::METHODS[K::method(args)].name.into(),
+            codec: Codec::Msgpack,
+            reply: Codec::Msgpack,
+            args: bytes,
+            call: None,
+            timeout: CALL_TIMEOUT,
+            mode,
+        })
     }
 
     /// Says whether what is done through this client may be repeated by a later life of the node.

@@ -232,7 +232,8 @@ impl<K: Handlers> Directory<K> {
             // One id each time, however it is sent, or a re-run of the sender counts differently.
             let derived = message.filter(|_| client.derives());
             let call = invocation.call.or(derived);
-            client.cast::<K>(&self, &invocation.id, args, call).await?;
+            // Boxed like the pause below, so that the future of a call stays small.
+            Box::pin(client.cast::<K>(&self, &invocation.id, args, call)).await?;
             return Ok(Encoded {
                 ok: true,
                 bytes: Vec::new(),
@@ -263,7 +264,7 @@ impl<K: Handlers> Directory<K> {
                         || refusal_is_retried::<K>(&refusal, invocation.call.is_some()))
                         && !client.hosting.moved(shard) =>
                 {
-                    client.hosting.pause_before_retry(deadline, refusal).await?;
+                    Box::pin(client.hosting.pause_before_retry(deadline, refusal)).await?;
                 }
                 other => return other,
             }

@@ -42,10 +42,15 @@ impl Hosting {
     /// # Errors
     /// As [`Hosting::find_kind`]; none without a way to other nodes, where all is in one place.
     pub async fn locate(&self, kind: &str, deadline: Instant) -> Result<(), Refusal> {
-        if self.router.is_none() || self.groups.knows(kind) {
+        if self.locates(kind) {
             return Ok(());
         }
         self.find_kind(kind, deadline).await.map(drop)
+    }
+
+    /// Says whether the shard of entities of this kind can be computed without a look.
+    pub fn locates(&self, kind: &str) -> bool {
+        self.router.is_none() || self.groups.knows(kind)
     }
 
     /// Makes a call of a kind that is not hosted here.

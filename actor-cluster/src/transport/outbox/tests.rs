@@ -21,6 +21,15 @@ fn ask(outbox: &Arc<Outbox>, within: Duration) -> Result<Ticket, Unanswered> {
     outbox.ask(vec![7; BODY], Clock.now() + within)
 }
 
+/// Waits for the end of a request, while the link's task watches the time.
+async fn end_of(outbox: &Outbox, ticket: Ticket) -> Result<Bytes, Unanswered> {
+    tokio::select! {
+        biased;
+        end = ticket.answer() => end,
+        () = outbox.watch() => unreachable!("it watches on"),
+    }
+}
+
 fn second() -> Duration {
     Duration::from_secs(1)
 }
@@ -116,7 +125,7 @@ async fn a_request_that_waits_past_its_deadline_never_leaves() {
     let short = ask(&outbox, Duration::from_millis(10)).unwrap();
     let long = ask(&outbox, second()).unwrap();
 
-    let end = short.answer().await;
+    let end = end_of(&outbox, short).await;
 
     assert_eq!(end, Err(Unanswered::Unsent));
     assert_eq!(
@@ -133,8 +142,29 @@ async fn a_request_that_left_and_has_no_answer_is_late() {
     let ticket = ask(&outbox, Duration::from_millis(10)).unwrap();
     outbox.form(&mut FrameWriter::default());
 
-    assert_eq!(ticket.answer().await, Err(Unanswered::Late));
+    assert_eq!(end_of(&outbox, ticket).await, Err(Unanswered::Late));
     assert_eq!(outbox.depth().0, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_request_ends_in_its_own_time_and_no_other() {
+    let outbox = outbox(bounds());
+    let begin = Clock.now();
+    // Not in the order of their times, and two at nearly the same.
+    let within = [400, 100, 900, 101, 700].map(Duration::from_millis);
+    let mut tickets: Vec<_> = within
+        .map(|within| (within, ask(&outbox, within).unwrap()))
+        .into_iter()
+        .collect();
+    tickets.sort_by_key(|(within, _)| *within);
+
+    for (within, ticket) in tickets {
+        assert_eq!(end_of(&outbox, ticket).await, Err(Unanswered::Unsent));
+
+        let took = Clock.now() - begin;
+        let late = took.checked_sub(within).expect("none ends early");
+        assert!(late <= WATCH_EVERY, "{within:?} took {took:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! Every envelope survives the wire, its bytes stay what they were, and no bytes do harm.
 
-use actor_core::codec::ROW_BYTES_MAX;
+use actor_core::{EntityId, codec::ROW_BYTES_MAX};
 
 use super::*;
 
