@@ -11,6 +11,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 pub use snowflake::{MachineId, NoSnowflake, Snowflake};
 
@@ -50,6 +51,10 @@ pub struct Incarnation(pub u64);
 #[serde(transparent)]
 pub struct ShardId(pub u32);
 
+/// Up to this size a kind and an id are hashed in one piece, which takes a fraction of the time that
+/// the same hash over several pieces takes.
+const SHORT_BYTES: usize = 128;
+
 impl ShardId {
     /// Returns the shard of an entity within its group: `xxh3(kind, 0, id) mod count` (architecture
     /// D4). In the default group that is the shard itself; see
@@ -58,11 +63,20 @@ impl ShardId {
     /// # Panics
     /// Panics if `count` is zero, which no configuration accepts.
     pub fn of(kind: &str, id: &str, count: u32) -> Self {
-        let mut hash = xxhash_rust::xxh3::Xxh3Default::new();
-        hash.update(kind.as_bytes());
-        hash.update(&[0]);
-        hash.update(id.as_bytes());
-        Self((hash.digest() % u64::from(count)) as u32)
+        let mut short = [0; SHORT_BYTES];
+        let whole = short.get_mut(..kind.len() + 1 + id.len());
+        let hash = if let Some(whole) = whole {
+            whole[..kind.len()].copy_from_slice(kind.as_bytes());
+            whole[kind.len() + 1..].copy_from_slice(id.as_bytes());
+            xxh3_64(whole)
+        } else {
+            let mut hash = Xxh3Default::new();
+            hash.update(kind.as_bytes());
+            hash.update(&[0]);
+            hash.update(id.as_bytes());
+            hash.digest()
+        };
+        Self((hash % u64::from(count)) as u32)
     }
 }
 
@@ -176,7 +190,7 @@ impl CallId {
     /// Returns the id this key has among all entities' messages.
     #[must_use]
     pub fn within(self, kind: &str, id: &str) -> Self {
-        let mut hash = xxhash_rust::xxh3::Xxh3Default::new();
+        let mut hash = Xxh3Default::new();
         hash.update(&self.to_bytes());
         hash.update(kind.as_bytes());
         hash.update(&[0]);
@@ -231,14 +245,23 @@ mod tests {
     #[test]
     fn the_shard_of_an_entity_never_changes() {
         // Written down: another value here would strand every stored entity.
-        assert_eq!(
-            ShardId::of("cart", "c-1", 512),
-            ShardId(ShardId::of("cart", "c-1", 512).0)
-        );
-        assert_ne!(
-            ShardId::of("cart", "ab", 512),
-            ShardId::of("carta", "b", 512)
-        );
+        assert_eq!(ShardId::of("cart", "c-1", 512), ShardId(271));
+        assert_eq!(ShardId::of("cart", &"c".repeat(400), 512), ShardId(109));
+    }
+
+    #[test]
+    fn short_and_long_names_are_hashed_alike() {
+        for size in [1, 122, 123, 124, 512] {
+            let id = "x".repeat(size);
+            let bytes = ["cart".as_bytes(), &[0], id.as_bytes()].concat();
+
+            let shard = ShardId::of("cart", &id, 512);
+
+            assert_eq!(u64::from(shard.0), xxh3_64(&bytes) % 512, "{size}");
+        }
+        let apart = [("cart", "ab"), ("carta", "b")];
+        let [a, b] = apart.map(|(kind, id)| ShardId::of(kind, id, u32::MAX));
+        assert_ne!(a, b);
     }
 
     #[test]

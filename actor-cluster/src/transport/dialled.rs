@@ -99,12 +99,11 @@ async fn read<R: AsyncRead + Unpin>(
             }
             FrameKind::Close => return LinkEnd::Garbage("it closed what it did not open".into()),
         }
-        for item in frame.items {
-            if item.kind != ItemKind::Answer {
-                return LinkEnd::Garbage("it asks on a link that it did not dial".into());
-            }
-            outbox.answered(item.number, item.body);
+        if frame.items.iter().any(|item| item.kind != ItemKind::Answer) {
+            return LinkEnd::Garbage("it asks on a link that it did not dial".into());
         }
+        let answers = frame.items.into_iter();
+        outbox.answered(answers.map(|item| (item.number, item.body)));
     }
 }
 

@@ -210,7 +210,7 @@ fn parse(mut rest: Bytes) -> Result<Frame, &'static str> {
     if kind != FrameKind::Batch && !rest.is_empty() {
         return Err("envelopes where none belong");
     }
-    let mut items = Vec::new();
+    let mut items = Vec::with_capacity(count(&rest));
     while !rest.is_empty() {
         if rest.len() < ITEM_HEAD {
             return Err("an envelope's head is cut short");
@@ -240,6 +240,21 @@ fn parse(mut rest: Bytes) -> Result<Frame, &'static str> {
         items,
         bytes,
     })
+}
+
+/// Returns how many envelopes there are, as far as their heads make sense: growing a list by steps
+/// would copy it several times.
+fn count(mut rest: &[u8]) -> usize {
+    let mut count = 0;
+    while let Some((head, after)) = rest.split_first_chunk::<ITEM_HEAD>() {
+        let [.., a, b, c, d] = *head;
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        let Some(next) = after.get(length..) else {
+            break;
+        };
+        (rest, count) = (next, count + 1);
+    }
+    count
 }
 
 #[cfg(test)]

@@ -62,6 +62,8 @@ struct State {
     queued_bytes: u64,
     open: BTreeMap<u64, Open>,
     next: u64,
+    /// The last request that left; they leave in the order of their numbers.
+    left: u64,
     /// When [`Outbox::watch`] looks for requests whose time is over: at the first such time, or
     /// before it.
     watched: Option<Instant>,
@@ -88,7 +90,6 @@ struct Queued {
 }
 
 struct Open {
-    sent: bool,
     deadline: Instant,
     answer: oneshot::Sender<Result<Bytes, Unanswered>>,
 }
@@ -111,6 +112,7 @@ impl Outbox {
                 queued_bytes: 0,
                 open: BTreeMap::new(),
                 next: 1,
+                left: 0,
                 watched: None,
                 sent: 0,
                 consumed: 0,
@@ -132,7 +134,6 @@ impl Outbox {
         self.queue(&mut state, ItemKind::Request, body, number, Some(deadline))?;
         state.next += 1;
         let open = Open {
-            sent: false,
             deadline,
             answer: sender,
         };
@@ -178,12 +179,11 @@ impl Outbox {
     fn expire(&self, now: Instant) {
         let mut state = self.lock();
         let late = state.open.iter().filter(|(_, open)| open.deadline <= now);
-        let late: Vec<_> = late.map(|(number, open)| (*number, open.sent)).collect();
-        for (number, sent) in late {
-            let end = if sent {
-                Unanswered::Late
-            } else {
-                Unanswered::Unsent
+        let late: Vec<_> = late.map(|(number, _)| *number).collect();
+        for number in late {
+            let end = match number <= state.left {
+                true => Unanswered::Late,
+                false => Unanswered::Unsent,
             };
             state.finish(number, Err(end));
         }
@@ -241,12 +241,26 @@ impl Outbox {
     pub(super) fn form(&self, frame: &mut FrameWriter) -> usize {
         frame.begin(FrameKind::Batch);
         let now = Clock.now();
-        let mut count = 0;
+        let leaving = self.take(frame.size(), now);
+        for item in &leaving {
+            let left = item.deadline.map(|deadline| deadline - now);
+            let left = left.unwrap_or(Duration::ZERO);
+            let within = left.saturating_sub(WAY_BACK.min(left / 4));
+            frame.push(item.kind, item.number, within, &item.body);
+        }
+        leaving.len()
+    }
+
+    /// Takes off the queue what fits behind the first `size` bytes of a frame. Callers wait for the
+    /// lock, so bytes are copied without it.
+    fn take(&self, mut size: usize, now: Instant) -> Vec<Queued> {
+        let mut leaving = Vec::new();
         let mut state = self.lock();
         while let Some(first) = state.queue.front() {
             let cost = cost(first.body.len());
-            let size = frame.size() + ITEM_HEAD + first.body.len();
-            let full = count > 0 && size > self.bounds.batch_bytes.min(self.bounds.frame_bytes_max);
+            size += ITEM_HEAD + first.body.len();
+            let most = self.bounds.batch_bytes.min(self.bounds.frame_bytes_max);
+            let full = !leaving.is_empty() && size > most;
             let late = first.deadline.is_some_and(|deadline| deadline <= now);
             // Invariant: what is under way never exceeds what the peer allowed.
             let waits = state.sent - state.consumed + cost > self.bounds.window_bytes;
@@ -259,20 +273,15 @@ impl Outbox {
             state.queued_bytes -= cost;
             self.meter.unqueued(cost);
             if late {
+                size -= ITEM_HEAD + item.body.len();
                 state.finish(item.number, Err(Unanswered::Unsent));
                 continue;
             }
-            if let Some(open) = state.open.get_mut(&item.number) {
-                open.sent = true;
-            }
+            state.left = state.left.max(item.number);
             state.sent += cost;
-            let left = item.deadline.map(|deadline| deadline - now);
-            let left = left.unwrap_or(Duration::ZERO);
-            let within = left.saturating_sub(WAY_BACK.min(left / 4));
-            frame.push(item.kind, item.number, within, &item.body);
-            count += 1;
+            leaving.push(item);
         }
-        count
+        leaving
     }
 
     /// Notes what the peer has dealt with.
@@ -289,12 +298,22 @@ impl Outbox {
         Ok(())
     }
 
-    /// Hands an answer to whoever waits for it; nobody may.
-    pub(super) fn answered(&self, number: u64, body: Bytes) {
+    /// Hands the answers of a frame to whoever waits for them; nobody may.
+    pub(super) fn answered(&self, answers: impl ExactSizeIterator<Item = (u64, Bytes)>) {
+        let mut ready = Vec::with_capacity(answers.len());
         let mut state = self.lock();
-        state.finish(number, Ok(body));
+        for (number, body) in answers {
+            if let Some(open) = state.open.remove(&number) {
+                ready.push((open, body));
+            }
+        }
         if state.phase != Phase::Open && state.open.is_empty() {
             self.wake.notify_one();
+        }
+        drop(state);
+        // Without the lock: whoever is woken may want it for the next request.
+        for (open, body) in ready {
+            let _ = open.answer.send(Ok(body)); // Whoever waited may have left.
         }
     }
 

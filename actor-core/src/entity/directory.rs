@@ -2,12 +2,13 @@
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasherDefault, DefaultHasher},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
 use tokio::sync::oneshot;
-use xxhash_rust::xxh3::{Xxh3DefaultBuilder, xxh3_64};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     Encoded, Handlers, Takeover,
@@ -33,7 +34,8 @@ const PARTS: usize = 32;
 /// When a timer whose entity had no room is offered again.
 const ROW_RETRY: Duration = Duration::from_millis(20);
 
-type Part<K> = HashMap<EntityId, Shared<K>, Xxh3DefaultBuilder>;
+// The standard hasher, since it is fast for short keys, with fixed keys, as simulations repeat.
+type Part<K> = HashMap<EntityId, Shared<K>, BuildHasherDefault<DefaultHasher>>;
 
 /// The activations of kind `K` on this node.
 pub(crate) struct Directory<K: Handlers> {

@@ -227,7 +227,7 @@ async fn a_leaving_peer_gets_nothing_new_and_answers_what_it_has() {
     ));
     assert!(ask(&outbox, second()).is_err());
     assert_eq!(outbox.phase(), (Phase::Leaving, false));
-    outbox.answered(1, Bytes::from_static(b"done"));
+    outbox.answered([(1, Bytes::from_static(b"done"))].into_iter());
     assert_eq!(outbox.phase(), (Phase::Leaving, true));
     assert_eq!(sent.answer().await, Ok(Bytes::from_static(b"done")));
 }
@@ -238,6 +238,6 @@ async fn dropping_a_request_abandons_the_answer_and_not_the_work() {
     drop(ask(&outbox, second()).unwrap());
 
     assert_eq!(outbox.form(&mut FrameWriter::default()), 1);
-    outbox.answered(1, Bytes::new());
+    outbox.answered([(1, Bytes::new())].into_iter());
     assert_eq!(outbox.depth().0, 0);
 }
