@@ -16,6 +16,7 @@ pub mod envelope;
 mod accepted;
 mod acceptor;
 mod alarm;
+mod answers;
 mod dialled;
 mod dialler;
 mod frame;

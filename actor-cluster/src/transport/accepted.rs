@@ -2,34 +2,33 @@
 //!
 //! A request holds its part of the peer's window until its answer leaves, so a peer cannot have
 //! more under way here than it was allowed, however slow the work is. Answers need no window: who
-//! asked takes them at once. Not here: who may connect (`acceptor`).
+//! asked takes them at once. Not here: who may connect (`acceptor`), and what waits (`answers`).
 
 use std::{
-    collections::VecDeque,
-    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use actor_core::{error::Refusal, store::BoxFuture};
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, split},
-    sync::Notify,
-};
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, split};
 
 use super::{
     Inbound, LinkEnd, PeerId,
     alarm::Alarm,
+    answers::Answers,
     config::LinkConfig,
     dialled::put,
     envelope::{Answer, Note, Request},
-    frame::{FRAME_HEAD, FrameKind, FrameReader, FrameWriter, ITEM_HEAD, Item, ItemKind, cost},
+    frame::{FrameKind, FrameReader, FrameWriter, Item, ItemKind, cost},
     meter::Meter,
 };
+
+/// Requests that are begun before the answers of earlier ones get their turn: the peer goes on with
+/// those while this node goes on with its frame.
+const AT_ONCE: usize = 32;
 
 /// A connection that is up.
 pub(super) struct Accepted<S> {
@@ -39,47 +38,6 @@ pub(super) struct Accepted<S> {
     pub(super) answers: Arc<Answers>,
     pub(super) meter: Arc<Meter>,
     pub(super) config: Arc<LinkConfig>,
-}
-
-/// The answering half of an accepted link.
-pub(super) struct Answers {
-    /// The largest frame the peer reads.
-    frame_bytes_max: usize,
-    /// What may wait here.
-    bytes_max: u64,
-    meter: Arc<Meter>,
-    state: Mutex<State>,
-    wake: Notify,
-    replaced: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    queue: VecDeque<Queued>,
-    queued_bytes: u64,
-    /// Requests that were read and whose answers did not leave.
-    open: usize,
-    /// The cost of requests that were read, and of those whose answers left.
-    arrived: u64,
-    consumed: u64,
-    /// What the peer was last told of `consumed`.
-    told: u64,
-    leaving: Leaving,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Leaving {
-    #[default]
-    No,
-    Wanted,
-    Said,
-}
-
-struct Queued {
-    number: u64,
-    body: Vec<u8>,
-    /// What the request took up of the window.
-    cost: u64,
 }
 
 /// A request that is being worked on; one that panics is answered like any other.
@@ -107,138 +65,6 @@ impl Future for Work {
 
 fn crashed() -> Refusal {
     Refusal::Crashed("the request panicked".into())
-}
-
-impl Answers {
-    pub(super) fn new(config: &LinkConfig, frame_bytes_max: usize, meter: Arc<Meter>) -> Self {
-        Self {
-            frame_bytes_max,
-            bytes_max: config.answer_bytes_max as u64,
-            meter,
-            state: Mutex::default(),
-            wake: Notify::new(),
-            replaced: Notify::new(),
-        }
-    }
-
-    /// Asks the peer for no more requests.
-    pub(super) fn leave(&self) {
-        let mut state = self.lock();
-        if state.leaving == Leaving::No {
-            state.leaving = Leaving::Wanted;
-            self.wake.notify_one();
-        }
-    }
-
-    /// Ends the link: the peer dialled anew.
-    pub(super) fn replace(&self) {
-        self.replaced.notify_one();
-    }
-
-    /// Returns the requests without an answer, the bytes that wait, and those not consumed.
-    pub(super) fn depth(&self) -> (usize, u64, u64) {
-        let state = self.lock();
-        let under_way = state.arrived - state.consumed;
-        (state.open, state.queued_bytes, under_way)
-    }
-
-    /// Says whether the peer was asked for no more requests.
-    pub(super) fn is_leaving(&self) -> bool {
-        self.lock().leaving != Leaving::No
-    }
-
-    fn arrive(&self, cost: u64, window: u64, is_request: bool) -> Result<(), LinkEnd> {
-        let mut state = self.lock();
-        state.arrived += cost;
-        state.open += usize::from(is_request);
-        if state.arrived - state.consumed > window {
-            return Err(LinkEnd::Garbage("it sent more than it was allowed".into()));
-        }
-        Ok(())
-    }
-
-    /// Queues an answer; one that may not wait or cannot be sent is replaced by a small one.
-    fn answer(&self, number: u64, cost: u64, answer: &Answer) {
-        let mut body = answer.encode();
-        let mut state = self.lock();
-        if FRAME_HEAD + ITEM_HEAD + body.len() > self.frame_bytes_max {
-            let (size, max) = (body.len(), self.frame_bytes_max);
-            let text = format!("an answer of {size} bytes; a frame holds {max}");
-            body = Answer::Refused(Refusal::TooLarge(text.into())).encode();
-        } else if state.queued_bytes + body.len() as u64 > self.bytes_max {
-            let text = "the peer does not take its answers";
-            body = Answer::Refused(Refusal::UnknownOutcome(text.into())).encode();
-        }
-        state.queued_bytes += body.len() as u64;
-        self.meter.queued(body.len() as u64);
-        state.queue.push_back(Queued { number, body, cost });
-        drop(state);
-        self.wake.notify_one();
-    }
-
-    /// Notes that a note was dealt with.
-    fn consume(&self, cost: u64, window: u64) {
-        let mut state = self.lock();
-        state.consumed += cost;
-        if state.consumed - state.told > window / 4 {
-            self.wake.notify_one();
-        }
-    }
-
-    /// Moves what waits into a frame; returns the number of envelopes, what was consumed, and
-    /// whether the frame is worth writing without any.
-    fn form(&self, frame: &mut FrameWriter, batch_bytes: usize, window: u64) -> (usize, u64, bool) {
-        let mut state = self.lock();
-        if state.leaving == Leaving::Wanted {
-            state.leaving = Leaving::Said;
-            frame.begin(FrameKind::Leaving);
-            state.told = state.consumed;
-            return (0, state.consumed, true);
-        }
-        frame.begin(FrameKind::Batch);
-        let mut count = 0;
-        while let Some(first) = state.queue.front() {
-            let size = frame.size() + ITEM_HEAD + first.body.len();
-            if count > 0 && size > batch_bytes.min(self.frame_bytes_max) {
-                break;
-            }
-            let Some(item) = state.queue.pop_front() else {
-                break;
-            };
-            state.queued_bytes -= item.body.len() as u64;
-            self.meter.unqueued(item.body.len() as u64);
-            state.consumed += item.cost;
-            state.open -= 1;
-            frame.push(ItemKind::Answer, item.number, Duration::ZERO, &item.body);
-            count += 1;
-        }
-        let worth = count > 0 || state.consumed - state.told > window / 4;
-        if worth {
-            state.told = state.consumed;
-        }
-        (count, state.consumed, worth)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Answers {
-    fn drop(&mut self) {
-        let waiting = self.lock().queued_bytes;
-        self.meter.unqueued(waiting);
-    }
-}
-
-impl fmt::Debug for Answers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (open, waiting, under_way) = self.depth();
-        write!(
-            f,
-            "Answers({open} open, {waiting} bytes wait, {under_way} not consumed)"
-        )
-    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Accepted<S> {
@@ -311,11 +137,25 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
                     return LinkEnd::Garbage("it leaves a link that it dialled".into());
                 }
             }
-            for item in frame.items {
-                if let Err(why) = self.begin(item).await {
-                    return why;
+            let mut items = frame.items.into_iter();
+            while items.len() > 0 {
+                for item in items.by_ref().take(AT_ONCE) {
+                    if let Err(why) = self.begin(item).await {
+                        return why;
+                    }
+                }
+                if items.len() > 0 {
+                    self.rest().await;
                 }
             }
+        }
+    }
+
+    /// Lets what was begun go on, and what is done leave, in the middle of a large frame.
+    async fn rest(&mut self) {
+        tokio::task::yield_now().await;
+        while let Some(Some((number, cost, answer))) = self.work.next().now_or_never() {
+            self.answers.answer(number, cost, &answer);
         }
     }
 

@@ -19,8 +19,9 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::{
     LinkEvent, PeerId,
-    accepted::{Accepted, Answers},
+    accepted::Accepted,
     alarm::within,
+    answers::Answers,
     handshake::{self, Agreed, Purpose, Rejected},
     links::Shared,
     meter::{Direction, LinkSnapshot, LinkState, Meter, UpGuard},

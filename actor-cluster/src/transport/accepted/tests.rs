@@ -1,6 +1,13 @@
 //! A whole link between two halves without sockets, on a paused clock.
 
-use std::{future::pending, sync::atomic::AtomicUsize, sync::atomic::Ordering};
+use std::{
+    future::pending,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use actor_core::{
     client::Invocation,
@@ -24,7 +31,8 @@ use crate::{
     },
 };
 
-/// Answers by method: `echo` with its arguments, `never` not at all, `panic` with a panic.
+/// Answers by method: `echo` with its arguments, `never` not at all, `panic` with a panic, `panic at once`
+/// before there is anything to wait for.
 #[derive(Debug, Default)]
 struct Handler {
     begun: Mutex<Vec<Vec<u8>>>,
@@ -37,6 +45,7 @@ impl Inbound for Handler {
             panic!("the tests send calls");
         };
         self.begun.lock().unwrap().push(invocation.args.clone());
+        assert_ne!(&*invocation.method, "panic at once");
         Box::pin(async move {
             match &*invocation.method {
                 "echo" => Answer::Outcome(Encoded {
@@ -176,6 +185,34 @@ async fn requests_begin_in_the_order_sent_and_have_their_answers() {
     assert!(begun.is_sorted() && begun.len() == 100);
 }
 
+#[tokio::test(start_paused = true)]
+async fn answers_leave_before_a_large_frame_is_begun_to_its_end() {
+    let mut large = config();
+    (large.frame_bytes_max, large.batch_bytes) = (64 * 1024, 64 * 1024);
+    (large.window_bytes, large.queue_bytes_max) = (128 * 1024, 128 * 1024);
+    let (mut left, right) = duplex(64 * 1024);
+    let (other, _kept) = duplex(64);
+    let pair = link(other, right, large);
+    let mut frame = FrameWriter::default();
+    frame.begin(FrameKind::Batch);
+    for number in 1..=200 {
+        let within = Duration::from_secs(9);
+        frame.push(ItemKind::Request, number, within, &request("echo", b"x"));
+    }
+    left.write_all(frame.finish(0)).await.unwrap();
+
+    let mut reader = FrameReader::new(left, 64 * 1024, Duration::from_secs(9));
+    let first = reader.next().await.expect("answers");
+
+    let begun = pair.handler.begun.lock().unwrap().len();
+    assert!(first.items.len() >= AT_ONCE, "{}", first.items.len());
+    assert!(begun < 200, "{begun} were begun before any answer left");
+    let mut answered = first.items.len();
+    while answered < 200 {
+        answered += reader.next().await.expect("answers").items.len();
+    }
+}
+
 // TRN-2
 #[tokio::test(start_paused = true)]
 async fn an_envelope_that_cannot_be_read_costs_only_itself() {
@@ -199,6 +236,7 @@ async fn a_panic_costs_only_its_request() {
     let pair = pair(config());
 
     assert_eq!(kind(pair.ask("panic", b"").await), "crashed");
+    assert_eq!(kind(pair.ask("panic at once", b"").await), "crashed");
     assert_eq!(echoed(pair.ask("echo", b"x").await), b"x");
 }
 
