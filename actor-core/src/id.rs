@@ -51,8 +51,8 @@ pub struct Incarnation(pub u64);
 #[serde(transparent)]
 pub struct ShardId(pub u32);
 
-/// Up to this size a kind and an id are hashed in one piece, which takes a fraction of the time that
-/// the same hash over several pieces takes.
+/// Up to this size a kind and an id are hashed in one piece, which takes a fraction of the time of
+/// the same hash over several pieces.
 const SHORT_BYTES: usize = 128;
 
 impl ShardId {

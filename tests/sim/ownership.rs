@@ -297,6 +297,43 @@ async fn a_start_that_fails_gives_its_lease_back(sim: Sim) {
     assert_eq!((registered, over), (1, 1));
 }
 
+/// Whoever gets the port next could speak in its name, so it stops long before its lease ends; its
+/// next life begins with nothing. Leases of five minutes: nothing else would end the first one.
+#[sim::test(nodes = 3, host(Counter), seeds = 4)]
+async fn a_node_that_loses_its_port_stops_serving(sim: Sim) {
+    sim.lease_ttl(5 * MINUTE);
+    sim.advance(MINUTE).await;
+    let owned = |sim: &Sim| {
+        (0..64)
+            .filter(|id| sim.owner::<Counter>(id) == Some(1))
+            .collect()
+    };
+    let before: Vec<u64> = owned(&sim);
+    let Some(id) = before.first() else {
+        panic!("it owns something");
+    };
+    assert_eq!(sim.entity::<Counter>(id).add(1).await, Ok(1));
+
+    sim.lose_port(1);
+    sim.advance(5 * SECOND + SECOND / 2).await;
+    let stopped = !sim.is_up(1);
+    sim.advance(5 * SECOND).await;
+
+    let added = sim.entity::<Counter>(id).add(1).timeout(MINUTE).await;
+    let life = Sql::same("SELECT incarnation FROM nodes WHERE node = 'n1'");
+    let life = sim.store().read("life", move |c| {
+        Box::pin(async move {
+            c.query_one(&life, vec![])
+                .await?
+                .expect("it is there")
+                .int(0)
+        })
+    });
+    assert!(stopped, "it went on without its port");
+    assert_eq!(added, Ok(2));
+    assert_eq!(life.await.expect("the store answers"), 2);
+}
+
 /// Nobody stops for it, and nothing that was acknowledged is lost.
 #[sim::test(nodes = 3, host(Counter), seeds = 6)]
 async fn a_database_clock_that_steps_back_stops_nobody(sim: Sim) {

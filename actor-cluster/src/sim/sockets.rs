@@ -91,6 +91,9 @@ impl Listener for SimListener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Stream, SocketAddr)>> {
         Box::pin(std::future::poll_fn(|cx| {
             let mut waiting = self.port.lock();
+            if waiting.lost {
+                return Poll::Ready(Err(io::ErrorKind::NetworkDown.into()));
+            }
             if let Some(arrival) = waiting.queue.pop_front() {
                 return Poll::Ready(Ok(arrival));
             }

@@ -37,6 +37,14 @@ impl Sim {
         }
     }
 
+    /// Takes the port of a node's links away, as a broken network stack does: nothing more can be
+    /// accepted there. The node's next life has it again.
+    pub fn lose_port(&self, node: usize) {
+        self.note(format_args!("n{node} loses its port"));
+        let host = self.host(node);
+        self.shared.wires().lose_port(host.address());
+    }
+
     /// Lets everything from node `from` to node `to` take this much longer.
     pub fn slow_down(&self, from: usize, to: usize, by: Duration) {
         self.note(format_args!(

@@ -114,6 +114,8 @@ pub(super) struct Port(Mutex<Waiting>);
 pub(super) struct Waiting {
     pub(super) queue: VecDeque<(Stream, SocketAddr)>,
     pub(super) taker: Option<Waker>,
+    /// Nothing can be accepted any more.
+    pub(super) lost: bool,
 }
 
 impl Port {
@@ -195,6 +197,18 @@ impl Wires {
     /// Gives a port back. What is returned must be dropped without a lock: connections wait in it.
     pub(super) fn close_port(&mut self, at: SocketAddr) -> Option<Arc<Port>> {
         self.ports.remove(&at)
+    }
+
+    /// Lets nothing be accepted at a port any more.
+    pub(super) fn lose_port(&mut self, at: SocketAddr) {
+        let Some(port) = self.ports.get(&at) else {
+            return;
+        };
+        let mut waiting = port.lock();
+        waiting.lost = true;
+        if let Some(taker) = waiting.taker.take() {
+            taker.wake();
+        }
     }
 
     /// Begins a connection; the receiver learns whether somebody listens there.

@@ -8,10 +8,11 @@ use actor_workflow::{SagaClient as _, SagaError, SagaRef};
 
 use super::{
     clients::{ENTITIES, Told},
-    kinds::{Entries, Ledger, Relay, Sent, Transfer},
+    history::Operation,
+    kinds::{Entries, Ledger, Register, Relay, Sent, Transfer},
 };
 
-pub(super) async fn check(sim: &Sim, told: Told) {
+pub(super) async fn check(sim: &Sim, mut told: Told) {
     let (answered, unanswered) = told.registers.counts();
     sim.note(format_args!(
         "{} calls, errors {:?}; registers: {answered} answered, {unanswered} not",
@@ -27,6 +28,7 @@ pub(super) async fn check(sim: &Sim, told: Told) {
     relays(sim, &told, &ledgers).await;
     sagas(sim, &told, &ledgers).await;
     nothing_is_stuck(sim).await;
+    last_reads(sim, &mut told).await;
     let impossible = told.registers.impossible();
     assert!(
         impossible.is_empty(),
@@ -34,19 +36,30 @@ pub(super) async fn check(sim: &Sim, told: Told) {
     );
 }
 
-/// A cluster that refuses everything keeps every other promise. Of a hundred days the worst
-/// answered six calls in seven, 38 in all, and 15 of those to registers; the floor leaves room for
-/// worse days.
+/// A cluster that refuses everything keeps every other promise. Of 1500 days the worst answered 15
+/// of its 27 calls: two of five nodes were isolated from its beginning to its end, and nobody may
+/// take what they own. The floor leaves room for worse days; that all is well again afterwards is
+/// asked of every entity.
 fn something_was_done(told: &Told) {
     let failed: u64 = told.errors.values().sum();
     let well = told.calls - failed;
     assert!(
-        3 * well >= told.calls && well >= 12,
+        4 * well >= told.calls && well >= 6,
         "{well} of {} calls were answered: {:?}",
         told.calls,
         told.errors
     );
-    assert!(told.registers.counts().0 >= 4, "registers did not answer");
+}
+
+/// Once all is well, each register says what the whole of its day explains, however few of that
+/// day's calls were answered.
+async fn last_reads(sim: &Sim, told: &mut Told) {
+    for id in 0..ENTITIES {
+        let call = told.registers.call(id, Operation::Read { value: None });
+        let value = sim.entity::<Register>(id).read().await;
+        let value = Some(value.expect("all is well again"));
+        told.registers.answer(call, Operation::Read { value });
+    }
 }
 
 /// What was acknowledged counts once; what was not, at most once.

@@ -31,8 +31,8 @@ use crate::{
     },
 };
 
-/// Answers by method: `echo` with its arguments, `never` not at all, `panic` with a panic, `panic at once`
-/// before there is anything to wait for.
+/// Answers by method: `echo` with its arguments, `never` not at all, `panic` with a panic, and
+/// `panic at once` with one before there is anything to wait for.
 #[derive(Debug, Default)]
 struct Handler {
     begun: Mutex<Vec<Vec<u8>>>,
