@@ -213,6 +213,22 @@ async fn answers_leave_before_a_large_frame_is_begun_to_its_end() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_request_without_an_answer_is_late_at_its_deadline() {
+    let pair = pair(config());
+    let begin = Clock.now();
+    let within = Duration::from_secs(2);
+    let ticket = pair.outbox.ask(request("never", b""), begin + within);
+
+    let end = tokio::select! {
+        end = ticket.unwrap().answer() => end,
+        () = Clock.sleep_until(begin + 3 * within) => panic!("it never ends"),
+    };
+
+    assert_eq!(end, Err(Unanswered::Late));
+    assert!(begin.elapsed() >= within && begin.elapsed() < within + Duration::from_millis(10));
+}
+
 // TRN-2
 #[tokio::test(start_paused = true)]
 async fn an_envelope_that_cannot_be_read_costs_only_itself() {
