@@ -185,24 +185,23 @@ impl<K: Handlers> Directory<K> {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn slots(&self) -> Vec<Shared<K>> {
-        let parts = self.parts.iter();
-        let mut slots: Vec<_> = parts
-            .flat_map(|part| {
-                let part = part.lock().unwrap_or_else(PoisonError::into_inner);
-                part.values().cloned().collect::<Vec<_>>()
-            })
-            .collect();
-        slots.sort_by(|a, b| a.key.cmp(&b.key));
+    /// Returns the activations that are `wanted`, in any order.
+    fn slots(&self, wanted: impl Fn(&Slot<K>) -> bool) -> Vec<Shared<K>> {
+        let mut slots = Vec::new();
+        for part in &self.parts {
+            let part = part.lock().unwrap_or_else(PoisonError::into_inner);
+            slots.extend(part.values().filter(|slot| wanted(slot)).cloned());
+        }
         slots
     }
 
-    fn of_shards(&self, shards: &[ShardId], act: impl Fn(&Slot<K>)) {
-        for slot in self.slots() {
-            if shards.binary_search(&slot.shard).is_ok() {
-                act(&slot);
-            }
-        }
+    /// Returns the activations of these shards, sorted, or of all, in the order of their ids.
+    fn of_shards(&self, shards: Option<&[ShardId]>) -> Vec<Shared<K>> {
+        let among = |slot: &Slot<K>| shards.is_none_or(|it| it.binary_search(&slot.shard).is_ok());
+        // Sorted are only those: a handoff asks for few among many, and callers wait for it.
+        let mut slots = self.slots(among);
+        slots.sort_by(|a, b| a.key.cmp(&b.key));
+        slots
     }
 
     fn method(name: &str) -> Result<usize, Refusal> {
@@ -384,7 +383,7 @@ impl<K: Handlers> Hosted for Directory<K> {
             failures: slot.lock().books.failures,
             id: slot.key.id.clone(),
         };
-        self.slots().into_iter().map(target).collect()
+        self.of_shards(None).into_iter().map(target).collect()
     }
 
     fn holds(&self, id: &EntityId, seq: i64) -> bool {
@@ -399,27 +398,29 @@ impl<K: Handlers> Hosted for Directory<K> {
     }
 
     fn retire(&self, shards: &[ShardId]) {
-        self.of_shards(shards, Slot::retire);
+        for slot in self.of_shards(Some(shards)) {
+            slot.retire();
+        }
     }
 
     fn cut_off(&self, shards: &[ShardId]) {
-        self.of_shards(shards, Slot::cut_off);
+        for slot in self.of_shards(Some(shards)) {
+            slot.cut_off();
+        }
     }
 
     fn stop_shards(&self, shards: Option<&[ShardId]>) {
-        for slot in self.slots() {
-            if shards.is_none_or(|shards| shards.binary_search(&slot.shard).is_ok()) {
-                for delivery in slot.close() {
-                    let refusal = Refusal::Unavailable("the entity's node is stopping".into());
-                    slot.settle(delivery, super::slot::Settled::Refused(refusal));
-                }
+        for slot in self.of_shards(shards) {
+            for delivery in slot.close() {
+                let refusal = Refusal::Unavailable("the entity's node is stopping".into());
+                slot.settle(delivery, super::slot::Settled::Refused(refusal));
             }
         }
     }
 
     fn stats(&self) -> KindStats {
         let mut stats = KindStats::default();
-        for slot in self.slots() {
+        for slot in self.slots(|_| true) {
             stats.resident += 1;
             stats.mailbox_depth += slot.depth();
         }
