@@ -11,7 +11,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use actor_core::{error::Refusal, store::BoxFuture};
+use actor_core::{
+    clock::{Clock, Instant},
+    error::Refusal,
+    store::BoxFuture,
+};
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, split};
 
@@ -137,10 +141,11 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
                     return LinkEnd::Garbage("it leaves a link that it dialled".into());
                 }
             }
+            let read_at = Clock.now();
             let mut items = frame.items.into_iter();
             while items.len() > 0 {
                 for item in items.by_ref().take(AT_ONCE) {
-                    if let Err(why) = self.begin(item).await {
+                    if let Err(why) = self.begin(item, read_at).await {
                         return why;
                     }
                 }
@@ -160,7 +165,7 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
     }
 
     /// Begins what an envelope asks for. One that cannot be read costs only itself.
-    async fn begin(&mut self, item: Item) -> Result<(), LinkEnd> {
+    async fn begin(&mut self, item: Item, read_at: Instant) -> Result<(), LinkEnd> {
         let cost = cost(item.body.len());
         let is_request = item.kind == ItemKind::Request;
         self.answers.arrive(cost, self.window, is_request)?;
@@ -172,25 +177,28 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
                 self.note(&item);
                 self.answers.consume(cost, self.window);
             }
-            ItemKind::Request => self.request(&item, cost).await,
+            ItemKind::Request => self.request(&item, read_at, cost).await,
         }
         Ok(())
     }
 
-    async fn request(&mut self, item: &Item, cost: u64) {
+    async fn request(&mut self, item: &Item, read_at: Instant, cost: u64) {
         let number = item.number;
-        if item.within.is_zero() {
+        // It may have waited for the rests in the middle of its frame.
+        let waited = Clock.now().saturating_duration_since(read_at);
+        let within = item.within.saturating_sub(waited);
+        if within.is_zero() {
             let late = Answer::Refused(Refusal::Timeout { started: false });
             return self.answers.answer(number, cost, &late);
         }
-        let request = match Request::decode(&item.body, item.within) {
+        let request = match Request::decode(&item.body, within) {
             Ok(request) => request,
             Err(error) => {
                 let refusal = Refusal::Decode(error.to_string().into());
                 return self.answers.answer(number, cost, &Answer::Refused(refusal));
             }
         };
-        let begin = || self.inbound.request(&self.peer, request, item.within);
+        let begin = || self.inbound.request(&self.peer, request, within);
         let Ok(answer) = catch_unwind(AssertUnwindSafe(begin)) else {
             return self
                 .answers

@@ -29,7 +29,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(50);
 const WAY_BACK: Duration = Duration::from_millis(50);
 
 /// The least time between two looks for requests whose time is over: so much later than its
-/// deadline a request may end.
+/// deadline a request may end, and 20 times what a look takes, if that is more.
 const WATCH_EVERY: Duration = Duration::from_millis(5);
 
 /// What bounds a link this node dialled.
@@ -177,20 +177,35 @@ impl Outbox {
     }
 
     fn expire(&self, now: Instant) {
+        let mut late = Vec::new();
+        let mut next: Option<Instant> = None;
         let mut state = self.lock();
-        let late = state.open.iter().filter(|(_, open)| open.deadline <= now);
-        let late: Vec<_> = late.map(|(number, _)| *number).collect();
-        for number in late {
-            let end = match number <= state.left {
+        for (number, open) in &state.open {
+            if open.deadline <= now {
+                late.push(*number);
+            } else if next.is_none_or(|next| open.deadline < next) {
+                next = Some(open.deadline);
+            }
+        }
+        let left = state.left;
+        let ended = late
+            .iter()
+            .filter_map(|it| state.open.remove(it).map(|open| (*it, open)));
+        let ended: Vec<_> = ended.collect();
+        // Who waits for a peer that answers nothing has many open, with as many deadlines: the
+        // looks must not take the link's time, nor the lock from callers.
+        let rest = WATCH_EVERY.max(20 * Clock.now().saturating_duration_since(now));
+        state.watched = next.map(|next| next.max(now + rest));
+        if state.phase != Phase::Open && state.open.is_empty() {
+            self.wake.notify_one();
+        }
+        drop(state);
+        for (number, open) in ended {
+            let end = match number <= left {
                 true => Unanswered::Late,
                 false => Unanswered::Unsent,
             };
-            state.finish(number, Err(end));
-        }
-        let next = state.open.values().map(|open| open.deadline).min();
-        state.watched = next.map(|next| next.max(now + WATCH_EVERY));
-        if state.phase != Phase::Open && state.open.is_empty() {
-            self.wake.notify_one();
+            let _ = open.answer.send(Err(end)); // Whoever waited may have left.
         }
     }
 
@@ -386,7 +401,8 @@ impl State {
 }
 
 impl Ticket {
-    /// Waits for the answer's bytes, at most until the deadline.
+    /// Waits for the answer's bytes. It is the link's task that ends a request: at its deadline
+    /// ([`Outbox::watch`]), and with the link.
     pub(super) async fn answer(mut self) -> Result<Bytes, Unanswered> {
         let answer = (&mut self.answer).await;
         answer.unwrap_or_else(|_| Err(Unanswered::Lost("the link was dropped".into())))

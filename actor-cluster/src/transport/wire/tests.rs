@@ -240,3 +240,20 @@ fn a_length_that_promises_too_much_is_refused() {
     bytes[0] = 2;
     assert!(Answer::decode(&bytes).is_err(), "another version");
 }
+
+#[test]
+fn a_list_that_promises_too_much_is_refused() {
+    let mut call = call();
+    call.chain = Arc::default();
+    let mut bytes = Request::Invoke(call).encode();
+    assert_eq!(bytes.pop(), Some(0), "the length of an empty chain");
+
+    for claimed in [1 << 40, ROW_BYTES_MAX as u64 / 32 + 1] {
+        let mut claiming = [&bytes[..], &[253]].concat();
+        claiming.extend_from_slice(&claimed.to_le_bytes());
+        assert!(
+            Request::decode(&claiming, Duration::ZERO).is_err(),
+            "{claimed}"
+        );
+    }
+}
