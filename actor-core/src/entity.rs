@@ -10,6 +10,7 @@ pub(crate) mod slot;
 
 mod books;
 mod host;
+mod sending;
 
 mod commit;
 mod load;
