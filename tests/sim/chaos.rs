@@ -25,8 +25,8 @@ const LEASE: Duration = Duration::from_secs(3);
 /// Faults of one day.
 const FAULTS: u32 = 7;
 
-/// How long a cluster may take to be as it was, once nothing goes wrong any more: a lease, and
-/// whatever waits for its next poll.
+/// How long a cluster may take to be as it was, once nothing goes wrong any more: a lease, or the
+/// longest timer of a client, and whatever waits for its next poll.
 const REST: Duration = Duration::from_secs(11);
 
 async fn a_day(sim: &Sim, witnesses: Witnesses) {
@@ -38,9 +38,9 @@ async fn a_day(sim: &Sim, witnesses: Witnesses) {
         let pause = 100 + sim.rng().below(2_500);
         sim.advance(Duration::from_millis(pause)).await;
     }
-    faults.end(sim).await;
+    let back = faults.end(sim).await;
     let told = clients.stop().await;
-    sim.advance(REST).await;
+    sim.advance(REST + back).await;
 
     promises::check(sim, told).await;
 }

@@ -19,6 +19,8 @@ pub(super) struct Faults {
     /// The only node that sees false deaths on an honest day.
     liar: usize,
     frozen: Vec<usize>,
+    /// By how much the database's clock was set back, all in all.
+    back: Duration,
     seen: BTreeMap<&'static str, u32>,
 }
 
@@ -28,6 +30,7 @@ impl Faults {
             witnesses,
             liar: below(sim, sim.nodes()),
             frozen: Vec::new(),
+            back: Duration::ZERO,
             seen: BTreeMap::new(),
         }
     }
@@ -74,14 +77,16 @@ impl Faults {
         self.start_the_dead(sim);
     }
 
-    /// Lets everything go right again, and waits until all nodes are up.
-    pub(super) async fn end(mut self, sim: &Sim) {
+    /// Lets everything go right again, and waits until all nodes are up. Returns by how much the
+    /// database's clock was set back: so much later is everything that is due by it.
+    pub(super) async fn end(mut self, sim: &Sim) -> Duration {
         self.mend(sim);
         sim.traffic(Traffic::default());
         for node in 0..sim.nodes() {
             sim.restart(node).await;
         }
         sim.note(format_args!("what went wrong: {:?}", self.seen));
+        self.back
     }
 
     fn crash(&mut self, sim: &Sim, node: usize) -> &'static str {
@@ -108,8 +113,9 @@ impl Faults {
         match self.witnesses {
             Witnesses::False if sim.rng().below(3) == 0 => {
                 // Ahead over the ends of some leases, or back by up to one.
-                let ms = i64::try_from(sim.rng().below(20_000)).expect("it is small");
-                sim.step_database_clock(ms - 10_000);
+                let ms = i64::try_from(sim.rng().below(20_000)).expect("it is small") - 10_000;
+                sim.step_database_clock(ms);
+                self.back += Duration::from_millis(ms.min(0).unsigned_abs());
                 "clock"
             }
             Witnesses::False => {
