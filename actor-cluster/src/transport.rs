@@ -24,6 +24,7 @@ mod handshake;
 mod links;
 mod meter;
 mod outbox;
+mod requests;
 pub(crate) mod socket;
 mod tls;
 mod wire;

@@ -4,14 +4,10 @@
 use std::time::Duration;
 
 use actor_cluster::sim::{self, Sim};
-use actor_core::{
-    CallError, Entity, handlers,
-    store::{
-        Sql,
-        dead_letters::{self, DeadLetter},
-    },
-};
+use actor_core::{CallError, Entity, handlers};
 use serde::{Deserialize, Serialize};
+
+use crate::rows::{dead, waiting};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -76,24 +72,6 @@ impl Tray {
     pub fn show(&self, name: String) -> Glass {
         Glass(name)
     }
-}
-
-async fn dead(sim: &Sim) -> Vec<DeadLetter> {
-    let listed = sim.store().read("dead letters", |connection| {
-        Box::pin(async move { dead_letters::list(connection, 0, 100).await })
-    });
-    listed.await.expect("the store answers")
-}
-
-async fn waiting(sim: &Sim) -> i64 {
-    let counted = sim.store().read("count", |connection| {
-        Box::pin(async move {
-            let count = Sql::same("SELECT COUNT(*) FROM mailbox");
-            let row = connection.query_one(&count, Vec::new()).await?;
-            row.expect("a count has a row").int(0)
-        })
-    });
-    counted.await.expect("the store answers")
 }
 
 fn crashed<T: std::fmt::Debug, E: std::fmt::Debug>(answer: &Result<T, CallError<E>>) -> bool {

@@ -1,6 +1,7 @@
 //! Whole clusters on virtual time: what must hold whatever fails.
 
 mod kinds;
+mod rows;
 mod sagas;
 
 mod basics;

@@ -6,22 +6,15 @@ use std::{
 };
 
 use actor_cluster::sim::{self, Fault, Sim};
-use actor_core::{CallError, Ctx, Entity, handlers, store::Sql};
+use actor_core::{CallError, Ctx, Entity, handlers};
 
-use crate::kinds::{Counter, Tally};
+use crate::{
+    kinds::{Counter, Tally},
+    rows::number,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
-
-async fn count(sim: &Sim, sql: &'static str) -> i64 {
-    let counted = sim.store().read("count", move |connection| {
-        Box::pin(async move {
-            let row = connection.query_one(&Sql::same(sql), Vec::new()).await?;
-            row.expect("a count has a row").int(0)
-        })
-    });
-    counted.await.expect("the store answers")
-}
 
 // ENT-2 (second half): what left memory begins anew; what is durable goes on
 #[sim::test(host(Tally, Counter), seeds = 2)]
@@ -113,7 +106,7 @@ async fn a_handler_that_runs_when_its_node_stops_can_send(sim: Sim) {
     sim.advance(SECOND).await;
 
     let stopped = sim.shutdown(0).await.expect("it stops in order");
-    let left = count(&sim, "SELECT COUNT(*) FROM mailbox").await;
+    let left = number(&sim, "SELECT COUNT(*) FROM mailbox").await;
     sim.restart(0).await;
     sim.advance(10 * SECOND).await;
 
@@ -165,7 +158,7 @@ async fn a_stored_message_waits_while_its_node_starts_slowly(sim: Sim) {
     sim.advance(MINUTE).await;
 
     assert_eq!(counter.count().timeout(MINUTE).await, Ok(11));
-    assert_eq!(count(&sim, "SELECT COUNT(*) FROM mailbox").await, 0);
+    assert_eq!(number(&sim, "SELECT COUNT(*) FROM mailbox").await, 0);
 }
 
 /// The node stores the message and dies before it says so: the next life runs it, and then the
@@ -181,7 +174,7 @@ async fn a_cast_that_is_sent_again_after_it_ran_runs_once(sim: Sim) {
 
     assert_eq!(cast, Ok(()));
     assert_eq!(counter.count().await, Ok(11));
-    assert_eq!(count(&sim, "SELECT COUNT(*) FROM mailbox").await, 0);
+    assert_eq!(number(&sim, "SELECT COUNT(*) FROM mailbox").await, 0);
 }
 
 // INB-6 in our semantics: a message for a kind that is not hosted is held, not failed
@@ -196,8 +189,8 @@ async fn a_message_waits_until_its_kind_is_hosted_again(sim: Sim) {
     sim.restart(0).await;
     sim.advance(10 * MINUTE).await;
     let refused = counter.count().await;
-    let held = count(&sim, "SELECT COUNT(*) FROM mailbox").await;
-    let dead = count(&sim, "SELECT COUNT(*) FROM dead_letters").await;
+    let held = number(&sim, "SELECT COUNT(*) FROM mailbox").await;
+    let dead = number(&sim, "SELECT COUNT(*) FROM dead_letters").await;
     sim.release::<(Counter, Tally)>();
     sim.crash(0);
     sim.restart(0).await;
@@ -232,7 +225,7 @@ async fn a_node_without_room_reads_no_more_than_one_with(sim: Sim) {
     let begun = sim.store_calls(0);
     sim.advance(MINUTE).await;
     let without_room = sim.store_calls(0) - begun;
-    let waiting = count(&sim, "SELECT COUNT(*) FROM mailbox").await;
+    let waiting = number(&sim, "SELECT COUNT(*) FROM mailbox").await;
     sim.advance(2 * MINUTE).await;
 
     assert_eq!(waiting, 32, "two run and nothing else can");
@@ -241,7 +234,7 @@ async fn a_node_without_room_reads_no_more_than_one_with(sim: Sim) {
         without_room <= with_room + 14,
         "{without_room} store calls instead of {with_room}"
     );
-    assert_eq!(count(&sim, "SELECT COUNT(*) FROM mailbox").await, 0);
+    assert_eq!(number(&sim, "SELECT COUNT(*) FROM mailbox").await, 0);
     for id in 10..40 {
         let counter = sim.entity::<Counter>(id);
         assert_eq!(counter.count().timeout(MINUTE).await, Ok(1));
@@ -278,7 +271,7 @@ async fn a_volatile_message_is_neither_stored_nor_sent_again_after_a_kill(sim: S
     tally.wait(5000).cast().await.expect("accepted");
     tally.add(1).cast().await.expect("accepted");
     sim.advance(SECOND).await;
-    let stored = count(
+    let stored = number(
         &sim,
         "SELECT (SELECT COUNT(*) FROM mailbox) + (SELECT COUNT(*) FROM replies)",
     );

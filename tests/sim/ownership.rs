@@ -14,6 +14,7 @@ use actor_core::{
 use crate::{
     kinds::{Counter, Tally},
     poison::{Inbox, Poison},
+    rows::number,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -236,17 +237,7 @@ async fn what_a_takeover_without_an_answer_brought_is_suspect(sim: Sim) {
     while sim.is_up(0) {
         sim.advance(Duration::from_millis(20)).await;
     }
-    let sql = Sql::same("SELECT attempts FROM mailbox");
-    let counted = sim.store().read("attempts", move |c| {
-        Box::pin(async move {
-            c.query_one(&sql, vec![])
-                .await?
-                .expect("it is there")
-                .int(0)
-        })
-    });
-
-    assert_eq!(counted.await.expect("the store answers"), 1);
+    assert_eq!(number(&sim, "SELECT attempts FROM mailbox").await, 1);
 }
 
 /// Leases of five minutes: without being told, nobody would look for half a minute.
@@ -275,24 +266,18 @@ async fn an_operator_lets_everybody_look_at_once(sim: Sim) {
 async fn a_start_that_fails_gives_its_lease_back(sim: Sim) {
     sim.advance(5 * SECOND).await;
     sim.shutdown(1).await.expect("it stops in order");
-    let own = Sql::same("SELECT COUNT(*) FROM nodes WHERE node = 'n1' AND incarnation = 2");
-    let over = Sql::same("SELECT COUNT(*) FROM nodes WHERE node = 'n1' AND expires_at = 0");
-    let count = async |sql| {
-        let counted = sim.store().read("count", move |c| {
-            Box::pin(async move { c.query_one(&sql, vec![]).await?.expect("a count").int(0) })
-        });
-        counted.await.expect("the store answers")
-    };
+    let own = "SELECT COUNT(*) FROM nodes WHERE node = 'n1' AND incarnation = 2";
+    let over = "SELECT COUNT(*) FROM nodes WHERE node = 'n1' AND expires_at = 0";
 
     sim.fault(1, Fault::fail_before().only("shard map").times(2));
     sim.start_node(1);
     let give_up = sim.now() + 5 * SECOND;
-    while count(own).await == 0 && sim.now() < give_up {
+    while number(&sim, own).await == 0 && sim.now() < give_up {
         sim.advance(Duration::from_millis(5)).await;
     }
     sim.advance(Duration::from_millis(200)).await;
-    let registered = count(own).await;
-    let over = count(over).await;
+    let registered = number(&sim, own).await;
+    let over = number(&sim, over).await;
 
     assert_eq!((registered, over), (1, 1));
 }
@@ -320,18 +305,10 @@ async fn a_node_that_loses_its_port_stops_serving(sim: Sim) {
     sim.advance(5 * SECOND).await;
 
     let added = sim.entity::<Counter>(id).add(1).timeout(MINUTE).await;
-    let life = Sql::same("SELECT incarnation FROM nodes WHERE node = 'n1'");
-    let life = sim.store().read("life", move |c| {
-        Box::pin(async move {
-            c.query_one(&life, vec![])
-                .await?
-                .expect("it is there")
-                .int(0)
-        })
-    });
+    let life = number(&sim, "SELECT incarnation FROM nodes WHERE node = 'n1'").await;
     assert!(stopped, "it went on without its port");
     assert_eq!(added, Ok(2));
-    assert_eq!(life.await.expect("the store answers"), 2);
+    assert_eq!(life, 2);
 }
 
 /// Nobody stops for it, and nothing that was acknowledged is lost.

@@ -11,12 +11,11 @@ use std::{
 use actor_cluster::sim::{self, Fault, Sim};
 use actor_core::{
     Ctx, Entity, handlers,
-    store::{
-        Sql,
-        dead_letters::{self, DeadLetter},
-    },
+    store::{Sql, dead_letters},
 };
 use serde::{Deserialize, Serialize};
+
+use crate::rows::{dead, waiting};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -76,24 +75,6 @@ impl Inbox {
     pub fn notes(&self) -> Vec<String> {
         self.notes.clone()
     }
-}
-
-async fn dead(sim: &Sim) -> Vec<DeadLetter> {
-    let listed = sim.store().read("dead letters", |connection| {
-        Box::pin(async move { dead_letters::list(connection, 0, 100).await })
-    });
-    listed.await.expect("the store answers")
-}
-
-async fn waiting(sim: &Sim) -> i64 {
-    let counted = sim.store().read("count", |connection| {
-        Box::pin(async move {
-            let count = Sql::same("SELECT COUNT(*) FROM mailbox");
-            let row = connection.query_one(&count, Vec::new()).await?;
-            row.expect("a count has a row").int(0)
-        })
-    });
-    counted.await.expect("the store answers")
 }
 
 async fn notes(sim: &Sim, id: &str) -> Vec<String> {

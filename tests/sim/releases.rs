@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use actor_cluster::sim::{self, Fault, Sim};
-use actor_core::{
-    Entity, handlers,
-    store::{Sql, Value},
-};
+use actor_core::{Entity, handlers};
 use serde::{Deserialize, Serialize};
+
+use crate::rows::number;
 
 /// Entities: some of each node.
 const LEDGERS: usize = 24;
@@ -52,16 +51,6 @@ impl NewLedger {
     }
 }
 
-async fn count(sim: &Sim, sql: &'static str) -> i64 {
-    let counted = sim.store().read("count", move |c| {
-        Box::pin(async move {
-            let row = c.query_one(&Sql::same(sql), Vec::<Value>::new()).await?;
-            row.expect("a count has a row").int(0)
-        })
-    });
-    counted.await.expect("the store answers")
-}
-
 /// Adds one to every ledger and checks the sums.
 async fn add_to_all(sim: &Sim, wanted: u64) {
     for id in 0..LEDGERS {
@@ -87,7 +76,7 @@ async fn a_state_of_a_newer_release_is_handed_to_a_node_that_knows_it(sim: Sim) 
     replace(&sim, 1).await;
     replace(&sim, 2).await;
     add_to_all(&sim, 2).await;
-    let newer = count(&sim, "SELECT COUNT(*) FROM entities WHERE shape = 2").await;
+    let newer = number(&sim, "SELECT COUNT(*) FROM entities WHERE shape = 2").await;
 
     sim.crash(2);
     add_to_all(&sim, 3).await;
@@ -98,9 +87,9 @@ async fn a_state_of_a_newer_release_is_handed_to_a_node_that_knows_it(sim: Sim) 
     }
     sim.advance(Duration::from_secs(30)).await;
 
-    let kept = count(&sim, "SELECT COUNT(*) FROM entities WHERE shape = 2").await;
-    let declined = count(&sim, "SELECT COUNT(*) FROM declined WHERE node <> ''").await;
-    let dead = count(&sim, "SELECT COUNT(*) FROM dead_letters").await;
+    let kept = number(&sim, "SELECT COUNT(*) FROM entities WHERE shape = 2").await;
+    let declined = number(&sim, "SELECT COUNT(*) FROM declined WHERE node <> ''").await;
+    let dead = number(&sim, "SELECT COUNT(*) FROM dead_letters").await;
     assert!(
         newer > 0 && kept >= newer,
         "{newer} states changed, {kept} left"
@@ -129,7 +118,7 @@ async fn a_shard_that_is_too_new_is_declined_even_if_the_store_failed_at_first(s
     drop(ledger.add(1).timeout(Duration::from_secs(1)).await);
     sim.advance(Duration::from_secs(20)).await;
 
-    let declined = count(&sim, "SELECT COUNT(*) FROM declined").await;
+    let declined = number(&sim, "SELECT COUNT(*) FROM declined").await;
     assert_eq!(declined, 1, "nobody else would ever serve it");
 }
 
@@ -140,7 +129,7 @@ async fn a_state_nobody_knows_yet_waits_with_its_messages(sim: Sim) {
     sim.release::<(NewLedger,)>();
     replace(&sim, 1).await;
     add_to_all(&sim, 1).await;
-    let newer = count(&sim, "SELECT COUNT(*) FROM entities WHERE shape = 2").await;
+    let newer = number(&sim, "SELECT COUNT(*) FROM entities WHERE shape = 2").await;
     sim.shutdown(1).await.expect("it stops in order");
     let mut waiting = 0;
     for id in 0..LEDGERS {
@@ -149,7 +138,7 @@ async fn a_state_nobody_knows_yet_waits_with_its_messages(sim: Sim) {
         waiting += 1;
     }
     sim.advance(Duration::from_secs(120)).await;
-    let left = count(&sim, "SELECT COUNT(*) FROM mailbox").await;
+    let left = number(&sim, "SELECT COUNT(*) FROM mailbox").await;
 
     sim.restart(1).await;
     sim.advance(Duration::from_secs(60)).await;
@@ -158,7 +147,7 @@ async fn a_state_nobody_knows_yet_waits_with_its_messages(sim: Sim) {
         newer > 0 && left == newer,
         "{left} of {waiting} wait for {newer} states"
     );
-    assert_eq!(count(&sim, "SELECT COUNT(*) FROM mailbox").await, 0);
-    assert_eq!(count(&sim, "SELECT COUNT(*) FROM dead_letters").await, 0);
+    assert_eq!(number(&sim, "SELECT COUNT(*) FROM mailbox").await, 0);
+    assert_eq!(number(&sim, "SELECT COUNT(*) FROM dead_letters").await, 0);
     add_to_all(&sim, 3).await;
 }

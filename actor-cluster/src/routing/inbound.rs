@@ -46,13 +46,12 @@ impl Desk {
                 "the node is not up".into(),
             )));
         };
-        let deadline = hosting.now() + within;
         match request {
             Request::Invoke(call) if hosting.locates(&call.invocation.kind) => {
                 self.invoke(&hosting, call, within)
             }
             Request::Invoke(call) => {
-                let desk = self.clone();
+                let (desk, deadline) = (self.clone(), hosting.now() + within);
                 Box::pin(async move {
                     match hosting.locate(&call.invocation.kind, deadline).await {
                         Ok(()) => desk.invoke(&hosting, call, within).await,
@@ -61,7 +60,7 @@ impl Desk {
                 })
             }
             Request::Commit(effect) => {
-                let desk = self.clone();
+                let (desk, deadline) = (self.clone(), hosting.now() + within);
                 Box::pin(async move { desk.commit(&hosting, effect, deadline).await })
             }
             Request::Report => at_once(self.report(&hosting)),

@@ -125,7 +125,10 @@ where
     F: Fn(Sim) -> Body,
 {
     let (mut world, sim) = World::new(options, shared, real);
-    world.run(body(sim))
+    let outcome = world.run(body(sim));
+    // What ended in the middle may hold the store for ever: its thread and its memory end here.
+    let closed = real.block_on(world.store().close());
+    outcome.and(closed.map_err(|error| format!("the database does not close: {error}")))
 }
 
 /// Returns the seeds to run with.

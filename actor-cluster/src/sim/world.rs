@@ -89,6 +89,11 @@ impl World {
         (world, sim)
     }
 
+    /// Returns the database, as it is outside of everything simulated.
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Runs the test's body to its end.
     pub(super) fn run(&mut self, mut body: Body) -> Result<(), String> {
         // The body's first words come before the nodes start: that is when it provides resources.

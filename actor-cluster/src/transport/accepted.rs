@@ -9,13 +9,10 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use actor_core::{
-    clock::{Clock, Instant},
-    error::Refusal,
-    store::BoxFuture,
-};
+use actor_core::{clock::Clock, error::Refusal, store::BoxFuture};
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, split};
 
@@ -141,16 +138,17 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
                     return LinkEnd::Garbage("it leaves a link that it dialled".into());
                 }
             }
-            let read_at = Clock.now();
+            let (read_at, mut waited) = (Clock.now(), Duration::ZERO);
             let mut items = frame.items.into_iter();
             while items.len() > 0 {
                 for item in items.by_ref().take(AT_ONCE) {
-                    if let Err(why) = self.begin(item, read_at).await {
+                    if let Err(why) = self.begin(item, waited).await {
                         return why;
                     }
                 }
                 if items.len() > 0 {
                     self.rest().await;
+                    waited = Clock.now().saturating_duration_since(read_at);
                 }
             }
         }
@@ -164,8 +162,9 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
         }
     }
 
-    /// Begins what an envelope asks for. One that cannot be read costs only itself.
-    async fn begin(&mut self, item: Item, read_at: Instant) -> Result<(), LinkEnd> {
+    /// Begins what an envelope asks for, which `waited` in its frame. One that cannot be read costs
+    /// only itself.
+    async fn begin(&mut self, item: Item, waited: Duration) -> Result<(), LinkEnd> {
         let cost = cost(item.body.len());
         let is_request = item.kind == ItemKind::Request;
         self.answers.arrive(cost, self.window, is_request)?;
@@ -177,15 +176,13 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
                 self.note(&item);
                 self.answers.consume(cost, self.window);
             }
-            ItemKind::Request => self.request(&item, read_at, cost).await,
+            ItemKind::Request => self.request(&item, waited, cost).await,
         }
         Ok(())
     }
 
-    async fn request(&mut self, item: &Item, read_at: Instant, cost: u64) {
+    async fn request(&mut self, item: &Item, waited: Duration, cost: u64) {
         let number = item.number;
-        // It may have waited for the rests in the middle of its frame.
-        let waited = Clock.now().saturating_duration_since(read_at);
         let within = item.within.saturating_sub(waited);
         if within.is_zero() {
             let late = Answer::Refused(Refusal::Timeout { started: false });

@@ -1,11 +1,10 @@
-//! What waits for a peer on a link this node dialled: the queue, the peer's window, and the
-//! requests without an answer.
+//! What waits for a peer on a link this node dialled: the queue and the peer's window.
 //!
-//! Not here: sockets (`dialled`). A frame is formed from whatever waits when the previous one is
+//! Not here: sockets (`dialled`), and how requests without an answer are kept (`requests`). A frame is formed from whatever waits when the previous one is
 //! written, so batches grow with the load and a lonely request does not wait for others.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -19,6 +18,7 @@ use super::{
     Unanswered,
     frame::{FRAME_HEAD, FrameKind, FrameWriter, ITEM_HEAD, ItemKind, cost},
     meter::Meter,
+    requests::{End, Requests},
 };
 
 /// When a caller that was refused for a full queue may try again.
@@ -27,10 +27,6 @@ const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// How much earlier than its caller the peer gives up, at most: only the peer knows whether the
 /// work had begun, and its answer needs time for the way back.
 const WAY_BACK: Duration = Duration::from_millis(50);
-
-/// The least time between two looks for requests whose time is over: so much later than its
-/// deadline a request may end, and 20 times what a look takes, if that is more.
-const WATCH_EVERY: Duration = Duration::from_millis(5);
 
 /// What bounds a link this node dialled.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +48,7 @@ pub(super) struct Outbox {
     state: Mutex<State>,
     /// Wakes the writer; it alone waits.
     pub(super) wake: Notify,
-    /// A request came whose time ends before `State::watched`.
+    /// A request came that must be looked for before the others.
     sooner: Notify,
 }
 
@@ -60,13 +56,8 @@ struct State {
     phase: Phase,
     queue: VecDeque<Queued>,
     queued_bytes: u64,
-    open: BTreeMap<u64, Open>,
+    open: Requests,
     next: u64,
-    /// The last request that left; they leave in the order of their numbers.
-    left: u64,
-    /// When [`Outbox::watch`] looks for requests whose time is over: at the first such time, or
-    /// before it.
-    watched: Option<Instant>,
     /// The cost of everything that left, and of what the peer has dealt with.
     sent: u64,
     consumed: u64,
@@ -89,16 +80,11 @@ struct Queued {
     body: Vec<u8>,
 }
 
-struct Open {
-    deadline: Instant,
-    answer: oneshot::Sender<Result<Bytes, Unanswered>>,
-}
-
 /// A request that was queued. Dropping it abandons the answer, not the request.
 pub(super) struct Ticket {
     outbox: Arc<Outbox>,
     number: u64,
-    answer: oneshot::Receiver<Result<Bytes, Unanswered>>,
+    answer: oneshot::Receiver<End>,
 }
 
 impl Outbox {
@@ -110,10 +96,8 @@ impl Outbox {
                 phase: Phase::Open,
                 queue: VecDeque::new(),
                 queued_bytes: 0,
-                open: BTreeMap::new(),
+                open: Requests::new(Clock.now()),
                 next: 1,
-                left: 0,
-                watched: None,
                 sent: 0,
                 consumed: 0,
             }),
@@ -133,15 +117,7 @@ impl Outbox {
         let number = state.next;
         self.queue(&mut state, ItemKind::Request, body, number, Some(deadline))?;
         state.next += 1;
-        let open = Open {
-            deadline,
-            answer: sender,
-        };
-        state.open.insert(number, open);
-        let sooner = state.watched.is_none_or(|watched| deadline < watched);
-        if sooner {
-            state.watched = Some(deadline);
-        }
+        let sooner = state.open.add(number, deadline, sender);
         drop(state);
         if sooner {
             self.sooner.notify_one();
@@ -160,9 +136,9 @@ impl Outbox {
     /// so a look at all that are open is due about once in the time that requests have.
     pub(super) async fn watch(&self) {
         loop {
-            let watched = self.lock().watched;
+            let look = self.lock().open.next_look();
             let due = async {
-                match watched {
+                match look {
                     Some(at) => Clock.sleep_until(at).await,
                     None => std::future::pending().await,
                 }
@@ -177,35 +153,20 @@ impl Outbox {
     }
 
     fn expire(&self, now: Instant) {
-        let mut late = Vec::new();
-        let mut next: Option<Instant> = None;
         let mut state = self.lock();
-        for (number, open) in &state.open {
-            if open.deadline <= now {
-                late.push(*number);
-            } else if next.is_none_or(|next| open.deadline < next) {
-                next = Some(open.deadline);
-            }
+        let late = state.open.expire(now);
+        self.wake_the_last(&state);
+        drop(state);
+        // Without the lock: whoever is woken may want it for the next request.
+        for (answer, end) in late {
+            let _ = answer.send(Err(end)); // Whoever waited may have left.
         }
-        let left = state.left;
-        let ended = late
-            .iter()
-            .filter_map(|it| state.open.remove(it).map(|open| (*it, open)));
-        let ended: Vec<_> = ended.collect();
-        // Who waits for a peer that answers nothing has many open, with as many deadlines: the
-        // looks must not take the link's time, nor the lock from callers.
-        let rest = WATCH_EVERY.max(20 * Clock.now().saturating_duration_since(now));
-        state.watched = next.map(|next| next.max(now + rest));
+    }
+
+    /// Lets the writer end a link that nothing is left for.
+    fn wake_the_last(&self, state: &State) {
         if state.phase != Phase::Open && state.open.is_empty() {
             self.wake.notify_one();
-        }
-        drop(state);
-        for (number, open) in ended {
-            let end = match number <= left {
-                true => Unanswered::Late,
-                false => Unanswered::Unsent,
-            };
-            let _ = open.answer.send(Err(end)); // Whoever waited may have left.
         }
     }
 
@@ -289,10 +250,10 @@ impl Outbox {
             self.meter.unqueued(cost);
             if late {
                 size -= ITEM_HEAD + item.body.len();
-                state.finish(item.number, Err(Unanswered::Unsent));
+                state.finish(item.number, Unanswered::Unsent);
                 continue;
             }
-            state.left = state.left.max(item.number);
+            state.open.left(item.number);
             state.sent += cost;
             leaving.push(item);
         }
@@ -318,17 +279,15 @@ impl Outbox {
         let mut ready = Vec::with_capacity(answers.len());
         let mut state = self.lock();
         for (number, body) in answers {
-            if let Some(open) = state.open.remove(&number) {
-                ready.push((open, body));
+            if let Some(answer) = state.open.remove(number) {
+                ready.push((answer, body));
             }
         }
-        if state.phase != Phase::Open && state.open.is_empty() {
-            self.wake.notify_one();
-        }
+        self.wake_the_last(&state);
         drop(state);
-        // Without the lock: whoever is woken may want it for the next request.
-        for (open, body) in ready {
-            let _ = open.answer.send(Ok(body)); // Whoever waited may have left.
+        // Without the lock, as in `expire`.
+        for (answer, body) in ready {
+            let _ = answer.send(Ok(body)); // Whoever waited may have left.
         }
     }
 
@@ -358,10 +317,10 @@ impl Outbox {
         state.phase = Phase::Ended;
         let why = why.to_string();
         self.refuse_queue(&mut state, &why);
-        for open in std::mem::take(&mut state.open).into_values() {
+        for answer in state.open.drain() {
             let lost = Unanswered::Lost(why.as_str().into());
             // Whoever waited may have left.
-            let _ = open.answer.send(Err(lost));
+            let _ = answer.send(Err(lost));
         }
     }
 
@@ -382,7 +341,7 @@ impl Outbox {
         self.meter.unqueued(state.queued_bytes);
         state.queued_bytes = 0;
         for item in std::mem::take(&mut state.queue) {
-            state.finish(item.number, Err(not_linked(why)));
+            state.finish(item.number, not_linked(why));
         }
     }
 
@@ -392,10 +351,11 @@ impl Outbox {
 }
 
 impl State {
-    fn finish(&mut self, number: u64, end: Result<Bytes, Unanswered>) {
-        if let Some(open) = self.open.remove(&number) {
+    /// Ends a request that did not leave.
+    fn finish(&mut self, number: u64, why: Unanswered) {
+        if let Some(answer) = self.open.remove(number) {
             // Whoever waited may have left.
-            let _ = open.answer.send(end);
+            let _ = answer.send(Err(why));
         }
     }
 }
@@ -415,10 +375,8 @@ impl Drop for Ticket {
             return; // Whoever answered took it out.
         }
         let mut state = self.outbox.lock();
-        state.open.remove(&self.number);
-        if state.phase != Phase::Open && state.open.is_empty() {
-            self.outbox.wake.notify_one();
-        }
+        state.open.remove(self.number);
+        self.outbox.wake_the_last(&state);
     }
 }
 

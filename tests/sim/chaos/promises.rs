@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use actor_cluster::sim::Sim;
-use actor_core::store::Sql;
 use actor_workflow::{SagaClient as _, SagaError, SagaRef};
 
 use super::{
@@ -11,6 +10,7 @@ use super::{
     history::Operation,
     kinds::{Entries, Ledger, Register, Relay, Sent, Transfer},
 };
+use crate::rows::number;
 
 pub(super) async fn check(sim: &Sim, mut told: Told) {
     let (answered, unanswered) = told.registers.counts();
@@ -152,13 +152,7 @@ async fn nothing_is_stuck(sim: &Sim) {
         ),
     ];
     for (what, sql) in counts {
-        let counted = sim.store().read("count", move |connection| {
-            Box::pin(async move {
-                let row = connection.query_one(&Sql::same(sql), Vec::new()).await?;
-                row.expect("a count has a row").int(0)
-            })
-        });
-        let count = counted.await.expect("the store answers");
+        let count = number(sim, sql).await;
         assert_eq!(count, 0, "{what} left over");
     }
 }

@@ -1,5 +1,7 @@
 //! A whole link between two halves without sockets, on a paused clock.
 
+mod ends;
+
 use std::{
     future::pending,
     sync::{
@@ -36,15 +38,23 @@ use crate::{
 #[derive(Debug, Default)]
 struct Handler {
     begun: Mutex<Vec<Vec<u8>>>,
+    /// What was left of each one's time.
+    within: Mutex<Vec<Duration>>,
     notes: AtomicUsize,
 }
 
 impl Inbound for Handler {
-    fn request(&self, _: &PeerId, request: Request, _: Duration) -> BoxFuture<'static, Answer> {
+    fn request(
+        &self,
+        _: &PeerId,
+        request: Request,
+        within: Duration,
+    ) -> BoxFuture<'static, Answer> {
         let Request::Invoke(Call { invocation, .. }) = request else {
             panic!("the tests send calls");
         };
         self.begun.lock().unwrap().push(invocation.args.clone());
+        self.within.lock().unwrap().push(within);
         assert_ne!(&*invocation.method, "panic at once");
         Box::pin(async move {
             match &*invocation.method {
@@ -185,21 +195,25 @@ async fn requests_begin_in_the_order_sent_and_have_their_answers() {
     assert!(begun.is_sorted() && begun.len() == 100);
 }
 
-#[tokio::test(start_paused = true)]
-async fn answers_leave_before_a_large_frame_is_begun_to_its_end() {
+/// Writes 200 requests to the accepting half of a link, in one frame.
+async fn one_large_frame(within: Duration) -> (Pair, DuplexStream) {
     let mut large = config();
     (large.frame_bytes_max, large.batch_bytes) = (64 * 1024, 64 * 1024);
     (large.window_bytes, large.queue_bytes_max) = (128 * 1024, 128 * 1024);
     let (mut left, right) = duplex(64 * 1024);
-    let (other, _kept) = duplex(64);
-    let pair = link(other, right, large);
+    let pair = link(duplex(64).0, right, large);
     let mut frame = FrameWriter::default();
     frame.begin(FrameKind::Batch);
     for number in 1..=200 {
-        let within = Duration::from_secs(9);
         frame.push(ItemKind::Request, number, within, &request("echo", b"x"));
     }
     left.write_all(frame.finish(0)).await.unwrap();
+    (pair, left)
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_leave_before_a_large_frame_is_begun_to_its_end() {
+    let (pair, left) = one_large_frame(Duration::from_secs(9)).await;
 
     let mut reader = FrameReader::new(left, 64 * 1024, Duration::from_secs(9));
     let first = reader.next().await.expect("answers");
@@ -211,6 +225,27 @@ async fn answers_leave_before_a_large_frame_is_begun_to_its_end() {
     while answered < 200 {
         answered += reader.next().await.expect("answers").items.len();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_request_waits_in_its_frame_is_taken_off_its_time() {
+    let (pair, _left) = one_large_frame(Duration::from_secs(2)).await;
+    let begun = || pair.handler.within.lock().unwrap().clone();
+    while begun().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert!(begun().len() < 100, "half of the frame still waits");
+
+    tokio::time::advance(Duration::from_millis(500)).await;
+    while begun().len() < 200 {
+        tokio::task::yield_now().await;
+    }
+
+    let [first, .., last] = begun()[..] else {
+        panic!("200 were begun");
+    };
+    assert_eq!(first, Duration::from_secs(2));
+    assert_eq!(last, Duration::from_millis(1500));
 }
 
 #[tokio::test(start_paused = true)]
@@ -319,170 +354,6 @@ async fn notes_give_the_window_back_without_answers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_link_stays_up() {
-    let pair = pair(config());
-
-    Clock
-        .sleep_until(Clock.now() + Duration::from_secs(3600))
-        .await;
-
-    assert_eq!(echoed(pair.ask("echo", b"x").await), b"x");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_silent_peer_loses_its_link_and_open_requests_end_as_unknown() {
-    let (left, mute) = duplex(64 * 1024);
-    let (_other, right) = duplex(64);
-    let pair = link(left, right, config());
-    let began = Clock.now();
-    let asking = pair.ask("echo", b"x").await;
-
-    assert!(matches!(asking, Err(Unanswered::Lost(_))), "{asking:?}");
-    assert_eq!(pair.dialled.await.unwrap(), LinkEnd::Silence);
-    assert_eq!(pair.accepted.await.unwrap(), LinkEnd::Silence);
-    assert_eq!(began.elapsed(), config().silence);
-    drop(mute);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_peer_that_takes_nothing_loses_its_link() {
-    // Too small for a frame, and nobody reads; but the peer's heartbeats arrive.
-    let (left, mut stuck) = duplex(64);
-    let (_other, right) = duplex(64);
-    let pair = link(left, right, config());
-    let beating = tokio::spawn(async move {
-        let mut beat = FrameWriter::default();
-        loop {
-            beat.begin(FrameKind::Batch);
-            if stuck.write_all(beat.finish(0)).await.is_err() {
-                return;
-            }
-            Clock
-                .sleep_until(Clock.now() + Duration::from_secs(1))
-                .await;
-        }
-    });
-
-    let asking = pair.ask("echo", &[0; 500]).await;
-
-    assert!(matches!(asking, Err(Unanswered::Lost(_))), "{asking:?}");
-    assert_eq!(pair.dialled.await.unwrap(), LinkEnd::Stalled);
-    beating.await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_link_ends_in_order_once_everything_is_answered() {
-    let pair = pair(config());
-    let open = pair.outbox.ask(request("echo", b"x"), soon()).unwrap();
-
-    pair.ending.send_replace(true);
-
-    let answer = open
-        .answer()
-        .await
-        .map(|body| Answer::decode(&body).unwrap());
-    assert_eq!(echoed(answer), b"x");
-    assert_eq!(pair.dialled.await.unwrap(), LinkEnd::Local);
-    assert_eq!(pair.accepted.await.unwrap(), LinkEnd::Orderly);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_leaving_acceptor_answers_what_it_has() {
-    let pair = pair(config());
-    let open = pair.outbox.ask(request("echo", b"x"), soon()).unwrap();
-
-    pair.answers.leave();
-
-    let answer = open.answer().await;
-    let (dialled, accepted) = (pair.dialled.await.unwrap(), pair.accepted.await.unwrap());
-    match answer {
-        // Either it had left before the word came, or it never leaves.
-        Ok(body) => assert_eq!(echoed(Ok(Answer::decode(&body).unwrap())), b"x"),
-        Err(why) => assert!(!why.may_have_begun(), "{why:?}"),
-    }
-    assert_eq!((dialled, accepted), (LinkEnd::Orderly, LinkEnd::Orderly));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_end_that_takes_too_long_is_cut() {
-    let pair = pair(config());
-    let open = pair.outbox.ask(request("never", b""), soon()).unwrap();
-    let began = Clock.now();
-    pair.ending.send_replace(true);
-
-    let answer = open.answer().await;
-
-    assert!(matches!(answer, Err(Unanswered::Lost(_))));
-    assert_eq!(pair.dialled.await.unwrap(), LinkEnd::Local);
-    assert_eq!(began.elapsed(), config().close_timeout);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_accepted_link_gives_way_to_a_newer_one() {
-    let pair = pair(config());
-
-    pair.answers.replace();
-
-    assert_eq!(pair.accepted.await.unwrap(), LinkEnd::Replaced);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_peer_that_sends_more_than_allowed_is_cut_off() {
-    let (mut left, right) = duplex(64 * 1024);
-    let (other, _kept) = duplex(64);
-    let pair = link(other, right, config());
-    let mut frame = FrameWriter::default();
-    for number in 1..=20 {
-        frame.begin(FrameKind::Batch);
-        let within = Duration::from_secs(9);
-        frame.push(
-            ItemKind::Request,
-            number,
-            within,
-            &request("never", &[0; 1000]),
-        );
-        left.write_all(frame.finish(0)).await.unwrap();
-    }
-
-    let end = pair.accepted.await.unwrap();
-
-    assert!(matches!(&end, LinkEnd::Garbage(why) if why.contains("more than it was allowed")));
-}
-
-#[tokio::test(start_paused = true)]
-async fn frames_that_do_not_belong_end_the_link() {
-    type Make = fn(&mut FrameWriter) -> Vec<u8>;
-    let cases: [(&str, Make); 3] = [
-        ("an answer", |frame| {
-            frame.begin(FrameKind::Batch);
-            frame.push(ItemKind::Answer, 1, Duration::ZERO, b"");
-            frame.finish(0).to_vec()
-        }),
-        ("a leaving dialler", |frame| {
-            frame.begin(FrameKind::Leaving);
-            frame.finish(0).to_vec()
-        }),
-        ("a dialler that consumes", |frame| {
-            frame.begin(FrameKind::Batch);
-            frame.finish(5).to_vec()
-        }),
-    ];
-
-    for (what, make) in cases {
-        let (mut left, right) = duplex(1024);
-        let (other, _kept) = duplex(64);
-        let pair = link(other, right, config());
-        left.write_all(&make(&mut FrameWriter::default()))
-            .await
-            .unwrap();
-
-        let end = pair.accepted.await.unwrap();
-
-        assert!(matches!(end, LinkEnd::Garbage(_)), "{what}: {end:?}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn an_expired_request_is_not_begun() {
     let (mut left, right) = duplex(1024);
     let (other, _kept) = duplex(64);
@@ -500,20 +371,4 @@ async fn an_expired_request_is_not_begun() {
     let late = Answer::Refused(Refusal::Timeout { started: false });
     assert_eq!(Answer::decode(&body), Ok(late));
     assert!(pair.handler.begun.lock().unwrap().is_empty());
-}
-
-#[tokio::test(start_paused = true)]
-async fn callers_who_leave_do_not_keep_a_link_from_ending() {
-    let pair = pair(config());
-    let (left_sender, left) = oneshot::channel();
-    let ticket = pair.outbox.ask(request("never", b""), soon()).unwrap();
-    tokio::spawn(async move {
-        drop(ticket);
-        left_sender.send(()).unwrap();
-    });
-    left.await.unwrap();
-
-    pair.ending.send_replace(true);
-
-    assert_eq!(pair.dialled.await.unwrap(), LinkEnd::Local);
 }

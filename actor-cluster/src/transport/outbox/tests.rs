@@ -1,6 +1,7 @@
 //! What waits, what leaves, and how every request ends.
 
 use super::*;
+use crate::transport::requests::LOOK_EVERY;
 
 const BODY: usize = 100;
 
@@ -163,7 +164,7 @@ async fn each_request_ends_in_its_own_time_and_no_other() {
 
         let took = Clock.now() - begin;
         let late = took.checked_sub(within).expect("none ends early");
-        assert!(late <= WATCH_EVERY, "{within:?} took {took:?}");
+        assert!(late <= LOOK_EVERY, "{within:?} took {took:?}");
     }
 }
 
