@@ -28,6 +28,7 @@ async fn end_of(outbox: &Outbox, ticket: Ticket) -> Result<Bytes, Unanswered> {
         biased;
         end = ticket.answer() => end,
         () = outbox.watch() => unreachable!("it watches on"),
+        () = Clock.sleep(60 * second()) => panic!("it never ends"),
     }
 }
 
@@ -190,7 +191,7 @@ async fn the_peer_is_told_less_time_than_the_caller_has() {
     drop(tickets);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_ended_link_says_what_left_and_what_did_not() {
     let outbox = outbox(bounds());
     let sent = ask(&outbox, second()).unwrap();
@@ -200,11 +201,11 @@ async fn an_ended_link_says_what_left_and_what_did_not() {
     outbox.end(&"it was cut");
 
     assert_eq!(
-        sent.answer().await,
+        end_of(&outbox, sent).await,
         Err(Unanswered::Lost("it was cut".into()))
     );
     assert_eq!(
-        unsent.answer().await,
+        end_of(&outbox, unsent).await,
         Err(Unanswered::NotLinked("it was cut".into()))
     );
     assert!(matches!(
