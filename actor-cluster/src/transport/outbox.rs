@@ -1,7 +1,8 @@
 //! What waits for a peer on a link this node dialled: the queue and the peer's window.
 //!
-//! Not here: sockets (`dialled`), and how requests without an answer are kept (`requests`). A frame is formed from whatever waits when the previous one is
-//! written, so batches grow with the load and a lonely request does not wait for others.
+//! Not here: sockets (`dialled`), and how requests without an answer are kept (`requests`). A
+//! frame is formed from whatever waits when the previous one is written, so batches grow with the
+//! load and a lonely request does not wait for others.
 
 use std::{
     collections::VecDeque,
