@@ -18,6 +18,7 @@ pub mod error;
 mod linked;
 mod logging;
 pub mod operations;
+mod register;
 pub(crate) mod start;
 
 use std::{

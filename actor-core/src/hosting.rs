@@ -3,11 +3,15 @@
 //! Not here: who owns which shard (actor-cluster decides, [`Shards`] knows) and what an activation
 //! does (`entity/`).
 
+mod awaiting;
 mod delivery;
 mod elsewhere;
+mod failed;
 mod handoff;
+mod hosted;
 mod memory;
 mod outlast;
+mod polling;
 mod reading;
 mod residency;
 mod start;
@@ -18,178 +22,34 @@ use std::{
     any::{Any, TypeId},
     collections::BTreeMap,
     fmt,
-    pin::Pin,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use ractor::ActorCell;
-use tokio::sync::oneshot;
 
+pub(crate) use awaiting::{AlarmGuard, gone};
+pub use hosted::{Answer, Hosted, KindStats, Role, Target};
+pub(crate) use reading::Looks;
 use residency::Residents;
 pub use residency::{Occupant, Resident};
 pub use start::{HostingConfig, Resources};
 pub use sweep::{STUCK_AFTER, STUCK_ROWS};
 
 use crate::{
-    client::{CALL_TIMEOUT_MAX, Client, Invocation},
     clock::{Clock, Instant, Rng},
-    entity::{Encoded, EventHandler, Handlers, Method, Takeover},
     error::Refusal,
     groups::Groups,
-    id::{CallId, CallIds, EntityId, Epoch, ShardId},
-    mailbox::MailboxRow,
-    meter::Meter,
+    id::{CallIds, Epoch, ShardId},
     router::{IdSource, Probe, Router},
     shards::Shards,
-    store::{BoxFuture, Store, StoreError, lane::Lanes},
+    store::{Store, lane::Lanes},
     timers::Timers,
     topic::Topics,
-    wheel::{Alarm, AlarmId, Wheel},
+    wheel::Wheel,
 };
-
-pub(crate) use self::reading::Looks;
-
-/// The future of a call by name.
-pub type Answer = Pin<Box<dyn Future<Output = Result<Encoded, Refusal>> + Send>>;
-
-/// What kind of thing a kind is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// An entity whose state is lost when it leaves memory.
-    Entity,
-    /// An entity whose state is stored with each message.
-    DurableEntity,
-    /// A workflow; its runs are sagas.
-    Workflow,
-}
-
-impl Role {
-    /// Returns the word that is stored.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Entity => "entity",
-            Self::DurableEntity => "durable_entity",
-            Self::Workflow => "workflow",
-        }
-    }
-
-    /// Reads the word that is stored. One of a newer program counts as a volatile entity: calls to
-    /// it are sent once.
-    pub(crate) fn parse(name: &str) -> Self {
-        match name {
-            "durable_entity" => Self::DurableEntity,
-            "workflow" => Self::Workflow,
-            _ => Self::Entity,
-        }
-    }
-}
-
-/// One activation, for the dashboard.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// Its id.
-    pub id: EntityId,
-    /// Its shard.
-    pub shard: ShardId,
-    /// Messages running and queued.
-    pub depth: usize,
-    /// When it was last used, if it is idle.
-    pub idle_since: Option<Instant>,
-    /// How often in a row it failed and was loaded again; 0 after a success, and for sagas, whose
-    /// rows count it.
-    pub failures: u32,
-}
-
-/// Sums over the activations of a kind.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct KindStats {
-    /// Activations in memory.
-    pub resident: usize,
-    /// Messages running and queued.
-    pub mailbox_depth: usize,
-}
-
-/// A kind as the node sees it.
-pub trait Hosted: Send + Sync {
-    /// Returns the stable name.
-    fn kind(&self) -> &'static str;
-    /// Returns the name of its group of shards.
-    fn group(&self) -> &'static str;
-    /// Returns what it is.
-    fn role(&self) -> Role;
-    /// Says whether the outside may call it.
-    fn exposed(&self) -> bool;
-    /// Says when a new owner of a shard may activate entities of this kind in it. Default: at once.
-    fn takeover(&self) -> Takeover {
-        Takeover::Early
-    }
-    /// Returns its methods.
-    fn methods(&self) -> &'static [Method];
-    /// Returns the events its entities receive.
-    fn events(&self) -> &'static [EventHandler];
-    /// Makes a call by name.
-    fn invoke(self: Arc<Self>, client: Client, invocation: Invocation) -> Answer;
-    /// As [`Hosted::invoke`], for a call that is made again at another node if it was in vain here,
-    /// then as the call `message`: whatever its handler asks others meanwhile is asked under ids
-    /// that derive from it, so that it counts once.
-    fn invoke_as(
-        self: Arc<Self>,
-        client: Client,
-        invocation: Invocation,
-        message: CallId,
-    ) -> Answer {
-        let _ = message;
-        self.invoke(client, invocation)
-    }
-    /// Hands over a stored message that is due; `since` as in [`Hosting::accept_row`].
-    ///
-    /// # Errors
-    /// When it stays in the store for now.
-    fn deliver(
-        self: Arc<Self>,
-        hosting: &Arc<Hosting>,
-        row: &MailboxRow,
-        since: u64,
-    ) -> Result<(), Refusal>;
-    /// A message was stored for the entity: it is read from the store in its place.
-    ///
-    /// # Errors
-    /// When there is no room for its activation.
-    fn ring(self: Arc<Self>, hosting: &Arc<Hosting>, id: &EntityId) -> Result<(), Refusal>;
-    /// Returns the activations in the order of their ids.
-    fn targets(&self) -> Vec<Target>;
-    /// Says whether the row is in memory.
-    fn holds(&self, id: &EntityId, seq: i64) -> bool;
-    /// Ends an activation if it is idle; says whether it did.
-    fn evict(&self, id: &EntityId) -> bool;
-    /// Lets the activations of these shards, sorted, end when they have run what they took in.
-    fn retire(&self, shards: &[ShardId]);
-    /// Ends the activations of these shards, sorted, or of all; queued calls are answered.
-    fn stop_shards(&self, shards: Option<&[ShardId]>);
-    /// Cuts off what still runs in these shards, sorted; its callers learn that the outcome is
-    /// unknown.
-    fn cut_off(&self, shards: &[ShardId]);
-    /// Returns sums over the activations.
-    fn stats(&self) -> KindStats;
-    /// Returns the kind's counts.
-    fn meter(&self) -> &Meter;
-    /// Does the kind's own housekeeping, about once a minute: expired rows leave, gauges are set.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    fn sweep(
-        self: Arc<Self>,
-        hosting: &Arc<Hosting>,
-    ) -> BoxFuture<'static, Result<(), StoreError>> {
-        let _ = hosting;
-        Box::pin(std::future::ready(Ok(())))
-    }
-}
 
 /// What all components of a node share.
 pub struct Hosting {
@@ -405,53 +265,6 @@ impl Hosting {
         Ok(())
     }
 
-    /// Returns when a call with this time-out ends.
-    pub fn deadline(&self, timeout: Duration) -> Instant {
-        self.now() + timeout.min(CALL_TIMEOUT_MAX)
-    }
-
-    /// Waits for an answer until `deadline`. Cancel safe: dropping abandons the answer.
-    pub(crate) async fn answer_by<K: Handlers, T>(
-        &self,
-        deadline: Instant,
-        mut receiver: oneshot::Receiver<Result<T, Refusal>>,
-        queued: Option<(Arc<crate::entity::slot::Slot<K>>, u64)>,
-    ) -> Result<T, Refusal> {
-        let mut alarm = AlarmGuard {
-            wheel: &self.wheel,
-            id: None,
-        };
-        std::future::poll_fn(|cx| {
-            use std::task::Poll;
-            if let Poll::Ready(answer) = Pin::new(&mut receiver).poll(cx) {
-                return Poll::Ready(answer.unwrap_or_else(|_| Err(gone())));
-            }
-            if self.now() >= deadline {
-                let started = !queued
-                    .as_ref()
-                    .is_some_and(|(slot, number)| slot.withdraw(*number));
-                return Poll::Ready(Err(Refusal::Timeout { started }));
-            }
-            alarm.arm(deadline, cx.waker());
-            Poll::Pending
-        })
-        .await
-    }
-
-    /// Waits before a call is made again under its identity; ends with `refusal` at the deadline.
-    pub async fn pause_before_retry(
-        &self,
-        deadline: Instant,
-        refusal: Refusal,
-    ) -> Result<(), Refusal> {
-        let pause = self.rng.jitter(RETRY_PAUSE, 50);
-        if self.now() + pause >= deadline || self.draining.load(Ordering::Relaxed) {
-            return Err(refusal);
-        }
-        self.clock.sleep(pause).await;
-        Ok(())
-    }
-
     /// Hands all counts and gauges to the metrics recorder; gateways call it before they render.
     pub fn publish_metrics(&self) {
         for hosted in self.kinds.values() {
@@ -496,37 +309,6 @@ impl Hosting {
     pub fn is_suspect(&self, shard: ShardId, seq: i64) -> bool {
         let up_to = self.suspects.get(shard.0 as usize);
         up_to.is_some_and(|up_to| seq <= up_to.load(Ordering::Relaxed))
-    }
-}
-
-/// The pause before a call is made again under its identity, +-50 %.
-const RETRY_PAUSE: Duration = Duration::from_millis(50);
-
-/// The refusal for a reply that was dropped: its handler was cut off.
-pub(crate) fn gone() -> Refusal {
-    Refusal::UnknownOutcome("the entity was stopped while it ran".into())
-}
-
-/// An alarm that is taken back when its waiter is done.
-pub(crate) struct AlarmGuard<'a> {
-    pub(crate) wheel: &'a Wheel,
-    pub(crate) id: Option<AlarmId>,
-}
-
-impl AlarmGuard<'_> {
-    pub(crate) fn arm(&mut self, deadline: Instant, waker: &std::task::Waker) {
-        match self.id {
-            Some(id) if self.wheel.rewake(id, waker) => {}
-            _ => self.id = Some(self.wheel.set(deadline, Alarm::Wake(waker.clone()))),
-        }
-    }
-}
-
-impl Drop for AlarmGuard<'_> {
-    fn drop(&mut self) {
-        if let Some(id) = self.id {
-            self.wheel.cancel(id);
-        }
     }
 }
 

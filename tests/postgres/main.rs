@@ -5,6 +5,8 @@
 
 #[path = "../conformance/deaths.rs"]
 mod deaths;
+#[path = "../conformance/gone.rs"]
+mod gone;
 #[path = "../conformance/groups.rs"]
 mod groups;
 #[path = "../conformance/lane_epochs.rs"]
@@ -13,6 +15,8 @@ mod lane_epochs;
 mod lane_items;
 #[path = "../conformance/lane_order.rs"]
 mod lane_order;
+#[path = "../conformance/leases.rs"]
+mod leases;
 #[path = "../conformance/machine_ids.rs"]
 mod machine_ids;
 #[path = "../conformance/messages.rs"]
@@ -21,6 +25,8 @@ mod messages;
 mod opening;
 #[path = "../conformance/owners.rs"]
 mod owners;
+#[path = "../conformance/quiet.rs"]
+mod quiet;
 #[path = "../conformance/rows.rs"]
 mod rows;
 

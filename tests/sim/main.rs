@@ -1,5 +1,6 @@
 //! Whole clusters on virtual time: what must hold whatever fails.
 
+mod diary;
 mod kinds;
 mod rows;
 mod sagas;
@@ -14,6 +15,7 @@ mod determinism;
 mod fences;
 mod groups;
 mod handoff;
+mod ids;
 mod messages;
 mod moved;
 mod network;
@@ -23,5 +25,6 @@ mod order;
 mod ownership;
 mod poison;
 mod releases;
+mod sweeping;
 mod takeover;
 mod timers;

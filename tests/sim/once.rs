@@ -1,154 +1,27 @@
-//! What exists once in a cluster: singletons, and the ids of nodes that share one database.
+//! Singletons: what runs once in a cluster.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use actor_cluster::{
-    Singleton,
     node::SingletonState,
     sim::{self, Fault, Sim},
 };
 use actor_core::{
-    Failure, Result,
-    id::{Incarnation, NodeId, Snowflake},
-    store::{Sql, nodes},
+    Failure,
+    id::{Incarnation, NodeId},
+    store::Sql,
 };
 
-use crate::kinds::{Alarm, Counter};
+use crate::{
+    diary::{Diary, at_work, declare_dead, end_lease, lives, runner, states},
+    kinds::Counter,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const TTL_MS: i64 = 10_000;
-
-/// What one run of the singleton did, by the database's clock.
-#[derive(Clone, Debug)]
-struct Stay {
-    node: NodeId,
-    /// Its first sign of life, and its last one.
-    first_ms: i64,
-    last_ms: i64,
-    /// Whether it returned.
-    ended: bool,
-}
-
-/// Where the runs of a singleton write down that they live. All nodes share it.
-#[derive(Clone, Debug, Default)]
-struct Diary(Arc<Mutex<Vec<Stay>>>);
-
-impl Diary {
-    fn begin(&self, singleton: &Singleton) -> usize {
-        let now_ms = singleton.hosting().store().now_ms();
-        let mut stays = self.lock();
-        stays.push(Stay {
-            node: singleton.node().clone(),
-            first_ms: now_ms,
-            last_ms: now_ms,
-            ended: false,
-        });
-        stays.len() - 1
-    }
-
-    fn note(&self, stay: usize, singleton: &Singleton, ended: bool) {
-        let stay = &mut self.lock()[stay];
-        (stay.last_ms, stay.ended) = (singleton.hosting().store().now_ms(), ended);
-    }
-
-    fn stays(&self) -> Vec<Stay> {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Stay>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Fails if two runs were alive at one time; returns them all.
-    fn one_at_a_time(&self) -> Vec<Stay> {
-        let stays = self.stays();
-        for (index, one) in stays.iter().enumerate() {
-            for other in &stays[index + 1..] {
-                let apart = one.last_ms < other.first_ms || other.last_ms < one.first_ms;
-                assert!(apart, "two at a time: {one:?} and {other:?}");
-            }
-        }
-        stays
-    }
-}
-
-/// Lives, ten times a second, until it is told to end; then it takes `bow` to end.
-fn lives(sim: &Sim, bow: Duration) -> Diary {
-    let diary = Diary::default();
-    let shared = diary.clone();
-    sim.singleton("diarist", move |singleton| {
-        let diary = shared.clone();
-        async move {
-            let stay = diary.begin(&singleton);
-            while singleton.pause(Duration::from_millis(100)).await {
-                diary.note(stay, &singleton, false);
-            }
-            singleton.hosting().clock().sleep(bow).await;
-            diary.note(stay, &singleton, true);
-            Ok(())
-        }
-    });
-    diary
-}
-
-/// Returns what each node that is up says of the singleton; frozen ones are not asked.
-async fn states(
-    sim: &Sim,
-    name: &'static str,
-    frozen: Option<usize>,
-) -> Vec<(usize, SingletonState)> {
-    let mut states = Vec::new();
-    let asked = (0..sim.nodes()).filter(|node| sim.is_up(*node) && Some(*node) != frozen);
-    for node in asked {
-        let cluster = sim.run_on(node, |node| async move { node.cluster() });
-        let all = cluster.await.expect("it lives").singletons;
-        let ours = all.iter().find(|it| &*it.name == name);
-        states.push((node, ours.expect("registered").state));
-    }
-    states
-}
-
-/// Returns the node that runs the singleton, by its own account.
-async fn runner(sim: &Sim, name: &'static str, frozen: Option<usize>) -> Option<usize> {
-    let states = states(sim, name, frozen).await;
-    let mut runs = states
-        .iter()
-        .filter(|(_, state)| *state == SingletonState::Runs);
-    let runner = runs.next().map(|(node, _)| *node);
-    assert_eq!(runs.next(), None, "two run {name}");
-    runner
-}
-
-/// Ends a node's lease, as witnesses do that think it is dead; it lives on until it asks for more.
-async fn declare_dead(sim: &Sim, index: usize) {
-    let life = sim.run_on(index, |node| async move {
-        (node.name().clone(), node.incarnation())
-    });
-    let (name, life): (NodeId, Incarnation) = life.await.expect("it lives");
-    end_lease(sim, name, life).await;
-}
-
-async fn end_lease(sim: &Sim, name: NodeId, life: Incarnation) {
-    let ended = sim.store().write("declare dead", move |c| {
-        Box::pin(async move { nodes::tombstone(c, &name, life).await })
-    });
-    assert!(ended.await.expect("written"), "it had a lease");
-}
-
-/// Lets the diarist run for a moment, up to so many milliseconds of the seed's choice; returns what
-/// it writes and where it runs.
-async fn at_work(sim: &Sim, ms: u64) -> (Diary, usize) {
-    let diary = lives(sim, Duration::ZERO);
-    sim.advance(5 * SECOND).await;
-    sim.advance(Duration::from_millis(sim.rng().below(ms)))
-        .await;
-    let first = runner(sim, "diarist", None).await;
-    (diary, first.expect("somebody runs it"))
-}
 
 // SNG-1.
 #[sim::test(nodes = 3, host(Counter), seeds = 8)]
@@ -444,99 +317,4 @@ async fn a_singleton_reaches_entities_and_makes_ids(sim: Sim) {
 
     let counted = sim.entity::<Counter>("a").count().await;
     assert_eq!(counted, Ok(1), "one key, one count");
-}
-
-async fn ids(sim: &Sim, node: usize, count: usize) -> Result<Vec<Snowflake>> {
-    let made = sim.run_on(node, move |node| async move {
-        let client = node.client();
-        let mut ids = Vec::new();
-        for _ in 0..count {
-            ids.push(client.snowflake().await?);
-        }
-        Ok::<_, actor_core::Refusal>(ids)
-    });
-    Ok(made.await.expect("the node lives")?)
-}
-
-#[sim::test(nodes = 3, host(Counter), seeds = 4)]
-async fn nodes_that_crash_freeze_and_leave_never_make_an_id_twice(sim: Sim) -> Result<()> {
-    let mut all: BTreeMap<Snowflake, usize> = BTreeMap::new();
-    let mut machines = BTreeSet::new();
-    let mut made = 0;
-    for round in 0..9 {
-        for node in 0..3 {
-            if !sim.is_up(node) {
-                continue;
-            }
-            let ids = ids(&sim, node, 6_000).await?;
-            assert!(ids.is_sorted(), "ids of a node grow");
-            made += ids.len();
-            machines.extend(ids.iter().map(|id| id.machine()));
-            all.extend(ids.into_iter().map(|id| (id, node)));
-        }
-        let node = sim.rng().below(3) as usize;
-        match round % 3 {
-            0 => {
-                sim.crash(node);
-                sim.restart(node).await;
-            }
-            1 => {
-                sim.freeze(node);
-                sim.advance(12 * SECOND).await;
-                sim.thaw(node);
-                sim.advance(20 * SECOND).await;
-            }
-            _ => {
-                sim.shutdown(node).await.expect("it stops in order");
-                sim.restart(node).await;
-            }
-        }
-        sim.advance(Duration::from_millis(sim.rng().below(40_000)))
-            .await;
-    }
-
-    assert_eq!(all.len(), made, "an id was made twice");
-    assert!(made >= 100_000, "{made}");
-    assert!(machines.len() >= 3, "{machines:?}");
-    Ok(())
-}
-
-/// Messages of a shard that nobody can take are counted, and run when somebody can.
-#[sim::test(nodes = 3, host(Alarm), seeds = 4)]
-async fn messages_in_shards_that_nobody_owns_are_counted(sim: Sim) -> Result<()> {
-    sim.advance(5 * SECOND).await;
-    let sweeper = runner(&sim, "actor:sweeper", None)
-        .await
-        .expect("somebody sweeps");
-    let victim = (0..3).find(|node| *node != sweeper).expect("three nodes");
-    let named = |id: &u64| sim.owner::<Alarm>(id) == Some(victim);
-    let id = (0..64).find(named).expect("it owns some");
-    sim.entity::<Alarm>(id).set(5_000).await?;
-
-    for node in (0..3).filter(|node| *node != victim) {
-        sim.fault(
-            node,
-            Fault::fail_before().only("take shards").until_cleared(),
-        );
-    }
-    sim.crash(victim);
-    sim.advance(125 * SECOND).await;
-    let mut stuck = [0; 3];
-    for node in (0..3).filter(|node| *node != victim) {
-        let cluster = sim.run_on(node, |node| async move { node.cluster() });
-        stuck[node] = cluster.await.expect("it lives").stuck_unowned;
-    }
-    for node in (0..3).filter(|node| *node != victim) {
-        sim.clear_faults(node);
-    }
-    sim.advance(80 * SECOND).await;
-    let rung = sim.entity::<Alarm>(id).rung().await?;
-    let cluster = sim.run_on(sweeper, |node| async move { node.cluster() });
-
-    let mut expected = [0; 3];
-    expected[sweeper] = 1;
-    assert_eq!(stuck, expected);
-    assert_eq!(rung.len(), 1);
-    assert_eq!(cluster.await.expect("it lives").stuck_unowned, 0);
-    Ok(())
 }
