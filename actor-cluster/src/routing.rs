@@ -16,6 +16,7 @@ use actor_core::{
     hosting::{self, Role},
     id::{CallIds, EntityId, GroupId, Incarnation, NodeId, ShardId},
     mailbox::Effect,
+    recall::Recall,
     router::{RoutedCall, Router},
     store::{BoxFuture, kinds::Catalog, nodes::NodeRow, ownership::ShardRow},
     topic::{Position, TopicEvent},
@@ -27,9 +28,6 @@ use crate::transport::{Answer, Call, Note, Peer, PeerId, Request, Transport, Una
 
 /// The longest pause before something is sent again, +-50 %; a change of the map ends it early.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// How long a stored message or an event may take to be accepted.
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the parts of one life of a node share to reach the others.
 pub(crate) struct Peers {
@@ -223,7 +221,7 @@ impl Router for LinkRouter {
         } = call;
         // A durable target remembers the call, so that losing its answer does no harm.
         if role != Role::Entity && invocation.call.is_none() {
-            invocation.call = Some(peers.ids.next());
+            (invocation.call, invocation.recall) = (Some(peers.ids.next()), Recall::Brief);
         }
         let parcel = Parcel {
             shard: peers.shard_of(&invocation.kind, invocation.id.as_str()),
@@ -244,12 +242,16 @@ impl Router for LinkRouter {
         })
     }
 
-    fn commit(&self, effect: Effect) -> BoxFuture<'static, Result<Position, Refusal>> {
+    fn commit(
+        &self,
+        effect: Effect,
+        deadline: Instant,
+    ) -> BoxFuture<'static, Result<Position, Refusal>> {
         let peers = self.0.clone();
         let (kind, id) = effect.target();
         let parcel = Parcel {
             shard: peers.shard_of(kind, id),
-            deadline: Clock.now() + COMMIT_TIMEOUT,
+            deadline,
             // A stored message has an identity and is stored once; an event has none.
             repeatable: matches!(effect, Effect::Send(_)),
             request: Request::Commit(effect),

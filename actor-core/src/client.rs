@@ -16,6 +16,7 @@ use crate::{
     hosting::{Hosting, Role},
     id::{CallId, EntityId, EntityKey, Snowflake},
     mailbox::{Announcement, Effect},
+    recall::Recall,
     router::RoutedCall,
     store::topics::{self, EVENTS_KEPT},
     topic::{Position, Subscribed, TopicEvent, Topics},
@@ -55,6 +56,8 @@ pub struct Invocation {
     pub args: Vec<u8>,
     /// The identity of the call, if its repeats must count once.
     pub call: Option<CallId>,
+    /// How late it may be repeated; says nothing without an identity. Default: long after.
+    pub recall: Recall,
     /// How long the caller waits; default 5 s, cut to 5 min.
     pub timeout: Duration,
     /// Whether the answer is wanted.
@@ -83,6 +86,7 @@ impl Invocation {
             reply: Codec::Json,
             args: Vec::new(),
             call: None,
+            recall: Recall::Long,
             timeout: CALL_TIMEOUT,
             mode: Mode::Call,
         }
@@ -106,7 +110,7 @@ impl Invocation {
     #[must_use]
     pub fn key(mut self, key: &str) -> Self {
         let id = CallId::from_key(key).within(&self.kind, self.id.as_str());
-        self.call = Some(id);
+        (self.call, self.recall) = (Some(id), Recall::Long);
         self
     }
 
@@ -197,6 +201,8 @@ impl Client {
             ordinal: AtomicU64::new(0),
             parent: self.waiters(),
             derives: true,
+            // A later life of the node may do it again.
+            recall: Recall::Long,
             effects: None,
         };
         Self {
@@ -237,7 +243,9 @@ impl Client {
             invocation.timeout = deadline.saturating_duration_since(hosting.now());
             let router = hosting.route(&invocation.kind, invocation.id.as_str());
             if let Some(router) = router.cloned() {
-                invocation.call = invocation.call.or(again);
+                if let (None, Some(again)) = (invocation.call, again) {
+                    (invocation.call, invocation.recall) = (Some(again), self.recall());
+                }
                 return router
                     .invoke(self.routed(invocation, hosted.role(), idempotent)?)
                     .await;
@@ -263,6 +271,12 @@ impl Client {
     /// Says whether calls made through this client carry derived ids.
     pub(crate) fn derives(&self) -> bool {
         self.origin.as_ref().is_some_and(|origin| origin.derives)
+    }
+
+    /// Says how late what is asked through this client under ids of the framework may be repeated.
+    pub(crate) fn recall(&self) -> Recall {
+        let origin = self.origin.as_ref();
+        origin.map_or(Recall::Brief, |origin| origin.recall)
     }
 
     /// Returns the id under which a call without one is made at other nodes. It is made once:
@@ -309,7 +323,7 @@ impl Client {
             && invocation.call.is_none()
             && origin.derives
         {
-            invocation.call = Some(origin.next_id());
+            (invocation.call, invocation.recall) = (Some(origin.next_id()), origin.recall);
         }
         let deadline = self.hosting.deadline(invocation.timeout);
         Ok(RoutedCall {
@@ -344,7 +358,10 @@ impl Client {
         };
         match unkept {
             None => Ok(None),
-            Some(effect) => self.hosting.commit_effect(effect).await.map(Some),
+            Some(effect) => {
+                let deadline = self.hosting.deadline(CALL_TIMEOUT);
+                self.hosting.commit_effect(effect, deadline).await.map(Some)
+            }
         }
     }
 

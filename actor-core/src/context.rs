@@ -19,6 +19,7 @@ use crate::{
     hosting::Hosting,
     id::{CallId, EntityId, EntityKey, ShardId},
     mailbox::Effect,
+    recall::Recall,
 };
 
 /// Facts about the request that caused a call; they pass through every hop, stored ones too.
@@ -111,8 +112,11 @@ pub(crate) struct Origin {
     pub(crate) parent: Option<Waiters>,
     /// Whether calls made here carry derived ids, because the handler may run again.
     pub(crate) derives: bool,
-    /// Where a durable entity's outgoing rows gather until its commit; `None` for a volatile one.
-    pub(crate) effects: Option<Mutex<Vec<Effect>>>,
+    /// How late that may be.
+    pub(crate) recall: Recall,
+    /// Where a durable entity's outgoing rows gather until its commit, open while the handler runs;
+    /// `None` for a volatile one.
+    pub(crate) effects: Option<Mutex<Option<Vec<Effect>>>>,
 }
 
 impl Origin {
@@ -122,30 +126,29 @@ impl Origin {
             .derive(self.ordinal.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Says whether what is done here may be repeated long after, by a later life of the node: what
-    /// was done is remembered as long as for a caller's own key.
-    pub(crate) fn repeats_late(&self) -> bool {
+    /// Says whether what is sent here may be sent again under its derived id: it is stored at once,
+    /// not with the commit of what sends it.
+    pub(crate) fn sends_again(&self) -> bool {
         self.derives && self.effects.is_none()
     }
 
-    pub(crate) fn take_effects(&self) -> Vec<Effect> {
-        self.effects
-            .as_ref()
-            .map(|effects| {
-                std::mem::take(&mut *effects.lock().unwrap_or_else(PoisonError::into_inner))
-            })
-            .unwrap_or_default()
+    /// Takes what the handler sent; nothing more becomes part of its commit.
+    fn take_effects(&self) -> Vec<Effect> {
+        let effects = self.effects.as_ref();
+        let effects = effects.map(|it| it.lock().unwrap_or_else(PoisonError::into_inner).take());
+        effects.flatten().unwrap_or_default()
     }
 
     /// Keeps `effect` for the commit of the message that is being handled; gives it back if there
-    /// is none.
+    /// is none, or the handler has ended.
     pub(crate) fn keep(&self, effect: Effect) -> Option<Effect> {
-        match &self.effects {
-            Some(effects) => {
-                effects
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(effect);
+        let Some(effects) = &self.effects else {
+            return Some(effect);
+        };
+        let mut effects = effects.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *effects {
+            Some(open) => {
+                open.push(effect);
                 None
             }
             None => Some(effect),
@@ -153,10 +156,33 @@ impl Origin {
     }
 }
 
+/// What is known of the message that a handler handles.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    /// Its id, if that is fixed.
+    pub(crate) message: Option<CallId>,
+    /// How late it may be handled again.
+    pub(crate) recall: Recall,
+    pub(crate) request: Option<Arc<RequestContext>>,
+    pub(crate) parent: Option<Waiters>,
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self {
+            message: None,
+            recall: Recall::Brief,
+            request: None,
+            parent: None,
+        }
+    }
+}
+
 /// What a handler knows and can reach; derefs to [`Client`].
 ///
 /// In a durable entity, `cast`, `after`, `at` and `publish` through it become rows of the message's
-/// own commit. A call awaited through it carries an id derived from the message, so a re-run asks
+/// own commit, if they happen before the handler returns: what a task it spawned sends later is
+/// stored on its own. A call awaited through it carries an id derived from the message, so a re-run asks
 /// again under the same id.
 pub struct Ctx<K> {
     hosting: Arc<Hosting>,
@@ -164,9 +190,7 @@ pub struct Ctx<K> {
     kind: &'static str,
     shard: ShardId,
     durable: bool,
-    pub(crate) message: Option<CallId>,
-    pub(crate) request: Option<Arc<RequestContext>>,
-    pub(crate) parent: Option<Waiters>,
+    turn: Turn,
     /// Made on first use: most handlers reach nothing.
     client: OnceLock<Client>,
     of: PhantomData<fn() -> K>,
@@ -185,26 +209,20 @@ impl<K> Ctx<K> {
             kind: key.kind,
             shard,
             durable,
-            message: None,
-            request: None,
-            parent: None,
+            turn: Turn::default(),
             client: OnceLock::new(),
             of: PhantomData,
         }
     }
 
     /// Prepares for the next message.
-    pub(crate) fn turn(
-        &mut self,
-        message: Option<CallId>,
-        request: Option<Arc<RequestContext>>,
-        parent: Option<Waiters>,
-    ) {
-        (self.message, self.request, self.parent) = (message, request, parent);
+    pub(crate) fn turn(&mut self, turn: Turn) {
+        self.turn = turn;
         self.client = OnceLock::new();
     }
 
-    /// Returns what the handler wanted stored with its commit.
+    /// Returns what the handler wanted stored with its commit. It has ended: whatever it left
+    /// running sends on its own from now on.
     pub(crate) fn take_effects(&mut self) -> Vec<Effect> {
         let effects = self.client.get().and_then(|client| client.origin.as_ref());
         effects
@@ -229,7 +247,7 @@ impl<K> Ctx<K> {
 
     /// Returns the request that caused this message, if it came from one.
     pub fn request(&self) -> Option<&RequestContext> {
-        self.request.as_deref()
+        self.turn.request.as_deref()
     }
 
     /// Announces an event; in a durable entity it commits with the message.
@@ -252,18 +270,20 @@ impl<K> Deref for Ctx<K> {
                     id: self.id.clone(),
                 },
                 message: self
+                    .turn
                     .message
                     .unwrap_or_else(|| self.hosting.call_ids().next()),
                 ordinal: AtomicU64::new(0),
-                parent: self.parent.clone(),
+                parent: self.turn.parent.clone(),
                 derives: self.durable,
-                effects: self.durable.then(Mutex::default),
+                recall: self.turn.recall,
+                effects: self.durable.then(|| Mutex::new(Some(Vec::new()))),
             };
             Client {
                 hosting: self.hosting.clone(),
                 origin: Some(Arc::new(origin)),
                 called_by: None,
-                request: self.request.clone(),
+                request: self.turn.request.clone(),
             }
         })
     }

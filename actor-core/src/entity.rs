@@ -31,10 +31,6 @@ use crate::{
     groups::DEFAULT_GROUP,
 };
 
-/// How long the outcome of a call is remembered whose id the framework made: twice the longest
-/// deadline, so that no retry outlives it.
-pub(crate) const UNKEYED_RETENTION: Duration = Duration::from_secs(600);
-
 /// The largest stored state, reply or argument object, in bytes; more ends as `TooLarge`.
 pub const STATE_BYTES_MAX: usize = 1024 * 1024;
 

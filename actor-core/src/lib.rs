@@ -14,6 +14,7 @@ pub mod event;
 pub mod client;
 pub mod context;
 pub mod mailbox;
+pub mod recall;
 pub mod topic;
 
 mod caught;

@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::store::mailbox::Due;
 use crate::{
+    clock::Instant,
     codec::{Codec, CodecError},
     context::RequestContext,
     event::Event,
     id::{CallId, EntityId, ShardId},
+    recall::Recall,
     store::{
         entities::Place,
         lane::Write,
@@ -22,6 +24,9 @@ use crate::{
 /// The kind under which a topic's name is hashed; no user's kind can be named so, and it is in the
 /// default group.
 const TOPICS: &str = "actor:topic";
+
+/// A time further away than this counts as this far: a hundred years.
+const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// A message to an entity, ready to be stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,8 +49,9 @@ pub struct StoredMessage {
     pub due: Option<Due>,
     /// After which time it is dropped.
     pub expires: Option<Duration>,
-    /// Whether its id was given by the caller, so that its outcome is remembered.
-    pub keyed: bool,
+    /// How late it may be sent again after it ran; `None` if nobody does, so that its outcome need
+    /// not be remembered.
+    pub recall: Option<Recall>,
 }
 
 /// A stored message and what the store knows of it.
@@ -57,8 +63,8 @@ pub struct MailboxRow {
     pub timer: bool,
     /// How long until it is due; zero when it is.
     pub due_in: Duration,
-    /// Whether its time to be dropped has passed.
-    pub expired: bool,
+    /// When it is dropped instead of run.
+    pub expires: Option<Instant>,
     /// How often it failed, or began while its owner died.
     pub attempts: u32,
     /// The message.
@@ -70,8 +76,20 @@ pub struct MailboxRow {
 struct StoredContext {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     request: Option<RequestContext>,
+    /// Whether its outcome is remembered.
     #[serde(default)]
     keyed: bool,
+    /// Whether that is for a short time only.
+    #[serde(default, skip_serializing_if = "is_false")]
+    brief: bool,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature is serde's"
+)]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl StoredMessage {
@@ -79,7 +97,8 @@ impl StoredMessage {
     pub fn write(&self, shard: ShardId) -> Write {
         let context = StoredContext {
             request: self.request.as_deref().cloned(),
-            keyed: self.keyed,
+            keyed: self.recall.is_some(),
+            brief: self.recall == Some(Recall::Brief),
         };
         let context = Codec::Msgpack.encode(&context).unwrap_or_default();
         let id = Arc::<str>::from(self.id.as_str());
@@ -89,8 +108,11 @@ impl StoredMessage {
             codec: self.codec,
             args: self.args.clone(),
             context: context.into(),
-            due: self.due,
-            expires: self.expires,
+            due: self.due.map(|due| match due {
+                Due::After(delay) => Due::After(delay.min(FAR)),
+                at @ Due::At(_) => at,
+            }),
+            expires: self.expires.map(|within| within.min(FAR)),
         };
         mailbox::insert(
             &Place {
@@ -106,18 +128,21 @@ impl StoredMessage {
     pub fn due_in(&self, now_ms: i64) -> Duration {
         match self.due {
             None => Duration::ZERO,
-            Some(Due::After(delay)) => delay,
-            Some(Due::At(at)) => Duration::from_millis((at - now_ms).max(0).cast_unsigned()),
+            Some(Due::After(delay)) => delay.min(FAR),
+            Some(Due::At(at)) => {
+                Duration::from_millis(at.saturating_sub(now_ms).max(0).cast_unsigned())
+            }
         }
     }
 
-    /// Returns the row this message became when the store numbered it.
-    pub fn stored(self, seq: i64, now_ms: i64) -> MailboxRow {
+    /// Returns the row this message became when the store numbered it, at the time `now`, which is
+    /// `now_ms` by the database's clock.
+    pub fn stored(self, seq: i64, now: Instant, now_ms: i64) -> MailboxRow {
         MailboxRow {
             seq,
             timer: self.due.is_some(),
             due_in: self.due_in(now_ms),
-            expired: false,
+            expires: self.expires.map(|within| now + within.min(FAR)),
             attempts: 0,
             message: self,
         }
@@ -125,11 +150,11 @@ impl StoredMessage {
 }
 
 impl MailboxRow {
-    /// Reads a stored row.
+    /// Reads a row that was fetched at the time `now`.
     ///
     /// # Errors
     /// When a newer version of the program wrote it in a way this one does not know.
-    pub(crate) fn read(row: mailbox::Message) -> Result<Self, CodecError> {
+    pub(crate) fn read(row: mailbox::Message, now: Instant) -> Result<Self, CodecError> {
         let codec = mailbox::parse_codec(&row.codec)
             .ok_or_else(|| CodecError::new(format_args!("codec `{}` is unknown", row.codec)))?;
         let context: StoredContext = if row.context.is_empty() {
@@ -141,7 +166,7 @@ impl MailboxRow {
             seq: row.seq,
             timer: row.due_in.is_some(),
             due_in: row.due_in.unwrap_or_default(),
-            expired: row.expired,
+            expires: row.expires_in.map(|within| now + within.min(FAR)),
             attempts: row.attempts,
             message: StoredMessage {
                 kind: row.kind.into(),
@@ -153,7 +178,10 @@ impl MailboxRow {
                 request: context.request.map(Arc::new),
                 due: None,
                 expires: None,
-                keyed: context.keyed,
+                recall: context.keyed.then_some(match context.brief {
+                    true => Recall::Brief,
+                    false => Recall::Long,
+                }),
             },
         })
     }
@@ -209,7 +237,10 @@ impl Effect {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::Rng, codec::corpus::spoiled};
+    use crate::{
+        clock::{Clock, Rng},
+        codec::corpus::spoiled,
+    };
 
     fn row(context: Vec<u8>, codec: &str) -> mailbox::Message {
         mailbox::Message {
@@ -225,7 +256,7 @@ mod tests {
             due_at: None,
             expires_at: None,
             due_in: None,
-            expired: false,
+            expires_in: None,
             attempts: 3,
             last_error: None,
         }
@@ -241,11 +272,12 @@ mod tests {
                 trace: None,
             }),
             keyed: true,
+            brief: true,
         };
         let valid = Codec::Msgpack.encode(&context).expect("encodes");
-        let (mut read, mut refused) = (0, 0);
+        let (mut read, mut refused, now) = (0, 0, Clock.now());
         for _ in 0..40_000 {
-            match MailboxRow::read(row(spoiled(&rng, &valid), "json")) {
+            match MailboxRow::read(row(spoiled(&rng, &valid), "json"), now) {
                 Ok(row) => {
                     read += 1;
                     // Nobody reads the arguments here: their kind does.
@@ -259,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_row_in_a_codec_of_a_newer_program_is_refused_by_name() {
-        let error = MailboxRow::read(row(Vec::new(), "morse")).expect_err("unknown");
+        let error = MailboxRow::read(row(Vec::new(), "morse"), Clock.now()).expect_err("unknown");
 
         assert_eq!(error.to_string(), "codec `morse` is unknown");
     }

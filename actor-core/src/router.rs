@@ -41,8 +41,12 @@ pub trait Router: fmt::Debug + Send + Sync {
     /// Makes a call where the target lives. It ends by the call's deadline, whatever happens.
     fn invoke(&self, call: RoutedCall) -> Answer;
 
-    /// Stores a message or an event where the target lives.
-    fn commit(&self, effect: Effect) -> BoxFuture<'static, Result<Position, Refusal>>;
+    /// Stores a message or an event where the target lives. It ends by `deadline`, whatever happens.
+    fn commit(
+        &self,
+        effect: Effect,
+        deadline: Instant,
+    ) -> BoxFuture<'static, Result<Position, Refusal>>;
 
     /// Tells the target's owner that a message for it was stored that may run in `due_in`. May do
     /// nothing: the owner looks for itself every few seconds.

@@ -236,10 +236,11 @@ impl Store {
     /// Returns the database's time in milliseconds since 1970.
     ///
     /// For display and for times given by people; rows get theirs from [`Value::FromNow`]. For a
-    /// server it is this machine's time, corrected by what the last [`Store::write_lease`] saw: off
-    /// by half a round trip, and by nothing before the first one.
+    /// server it is what the last [`Store::write_lease`] saw and the time that has passed since: off
+    /// by half a round trip. Before the first one it is this machine's time of day.
     pub fn now_ms(&self) -> i64 {
-        self.executor.now_ms() + self.pool.clock_ahead_ms()
+        let server_ms = self.pool.server_ms();
+        server_ms.unwrap_or_else(|| self.executor.now_ms())
     }
 
     /// Returns which SQL the database speaks.

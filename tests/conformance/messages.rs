@@ -147,9 +147,15 @@ async fn a_message_past_its_time_says_so() -> Result<()> {
         );
         commit(&bed, &cart, vec![write]).await;
 
-        assert!(!ready(&bed, 0, ALL).await?[0].expired);
+        assert_ne!(
+            ready(&bed, 0, ALL).await?[0].expires_in,
+            Some(Duration::ZERO)
+        );
         bed.fault.advance_ms(5_000);
-        assert!(ready(&bed, 0, ALL).await?[0].expired);
+        assert_eq!(
+            ready(&bed, 0, ALL).await?[0].expires_in,
+            Some(Duration::ZERO)
+        );
         Ok(())
     })
     .await

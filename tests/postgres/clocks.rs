@@ -12,7 +12,7 @@ use crate::sessions::{register, take};
 async fn a_node_whose_clock_is_wrong_takes_what_is_free_and_nothing_else() -> Result<()> {
     for wrong_by_ms in [-8_000, 8_000, 3_600_000] {
         let bed = Bed::new(Backend::postgres("")).await?;
-        let wrong = bed.store_of_a_node_that_is_off_by(wrong_by_ms).await?;
+        let (wrong, _) = bed.store_of_a_node_that_is_off_by(wrong_by_ms).await?;
         bed.fault.advance_ms(5_000);
         let b = register(&bed.store, "b").await?;
 
@@ -25,5 +25,22 @@ async fn a_node_whose_clock_is_wrong_takes_what_is_free_and_nothing_else() -> Re
         assert_eq!(early, [], "off by {wrong_by_ms} ms");
         assert_eq!(late.len(), SHARDS as usize, "off by {wrong_by_ms} ms");
     }
+    Ok(())
+}
+
+/// What a node takes for the database's time passes by its monotonic clock: a time of day that steps
+/// between two renewals makes no timer early.
+#[tokio::test]
+async fn a_step_of_a_nodes_clock_is_none_of_the_databases_time() -> Result<()> {
+    let bed = Bed::new(Backend::postgres("")).await?;
+    let (store, clock) = bed.store_of_a_node_that_is_off_by(-5_000).await?;
+    let looked = store.write_lease("renew", |_| Box::pin(async { Ok(()) }));
+    looked.await?;
+
+    clock.advance_ms(3_600_000);
+    let off_by_ms = store.now_ms() - bed.store.now_ms();
+
+    // The database's clock stands still here.
+    assert!((0..600_000).contains(&off_by_ms), "{off_by_ms}");
     Ok(())
 }

@@ -284,3 +284,43 @@ async fn a_volatile_message_is_neither_stored_nor_sent_again_after_a_kill(sim: S
     assert_eq!(stored, 0);
     assert_eq!(tally.add(1).await, Ok(1));
 }
+
+/// The time after which a message is no use is looked at when it is about to run: it may have waited
+/// in memory, behind others or for its time.
+#[sim::test(host(Counter), seeds = 4)]
+async fn a_message_that_expires_in_memory_is_dropped(sim: Sim) {
+    let counter = sim.entity::<Counter>("a");
+    let slow = {
+        let counter = counter.clone();
+        tokio::spawn(async move { counter.add_slowly(1, 10_000).timeout(MINUTE).await })
+    };
+    sim.advance(SECOND).await;
+
+    let stale = counter.add(10).expires(2 * SECOND).cast().await;
+    stale.expect("stored");
+    let fresh = counter.add(100).expires(MINUTE).cast().await;
+    fresh.expect("stored");
+    let stale = counter.add(1_000).expires(3 * SECOND).after(12 * SECOND);
+    stale.await.expect("stored");
+    sim.advance(MINUTE).await;
+
+    assert_eq!(slow.await.expect("the call ends"), Ok(1));
+    assert_eq!(counter.count().await, Ok(101));
+    assert_eq!(number(&sim, "SELECT COUNT(*) FROM mailbox").await, 0);
+}
+
+/// As far away as a number can say is far away, and nothing else.
+#[sim::test(host(Counter), seeds = 1)]
+async fn times_beyond_all_bounds_do_no_harm(sim: Sim) {
+    let counter = sim.entity::<Counter>("a");
+
+    counter.add(1).after(Duration::MAX).await.expect("stored");
+    counter.add(1).at(i64::MAX).await.expect("stored");
+    let never_stale = counter.add(10).expires(Duration::MAX).cast().await;
+    never_stale.expect("stored");
+    counter.add(100).at(i64::MIN).await.expect("stored");
+    sim.advance(10 * SECOND).await;
+
+    assert_eq!(counter.count().await, Ok(110));
+    assert_eq!(number(&sim, "SELECT COUNT(*) FROM mailbox").await, 2);
+}

@@ -102,6 +102,69 @@ async fn what_an_unkeyed_call_asks_others_counts_once_though_its_shard_moves(sim
     assert_eq!(counter.count().timeout(MINUTE).await, Ok(10));
 }
 
+/// Returns for how long the outcomes of calls are still remembered, in minutes, sorted.
+async fn remembered(sim: &Sim) -> Vec<i64> {
+    let now = sim.store().now_ms();
+    let read = sim.store().read("replies", |c| {
+        Box::pin(async move {
+            let kept = Sql::same("SELECT expires_at FROM replies ORDER BY expires_at");
+            let rows = c.query(&kept, Vec::new()).await?;
+            rows.iter().map(|row| row.int(0)).collect()
+        })
+    });
+    let times: Vec<i64> = read.await.expect("the store answers");
+    let left = |at: i64| (at - now + 30_000) / 60_000;
+    times.into_iter().map(left).collect()
+}
+
+/// The way to another node makes an identity for each call to a durable entity, and needs it no
+/// longer than its caller waits. What has a caller's key is remembered for a day, and so is what
+/// its handler asked others: the call may come again after an hour and run again.
+#[sim::test(nodes = 2, host(Payer, Counter), seeds = 4)]
+async fn the_outcome_of_a_call_is_remembered_for_as_long_as_it_may_be_repeated(sim: Sim) {
+    const DAY: i64 = 24 * 60;
+    sim.advance(5 * SECOND).await;
+    let there = |id: &u64| sim.owner::<Counter>(id) == Some(1);
+    let counter = (0..64).find(there).expect("node 1 owns one");
+    let call = async |key: Option<&'static str>| {
+        let called = sim.run_on(0, move |node| async move {
+            let client = node.client();
+            let counter = client.entity::<Counter>(counter);
+            match key {
+                Some(key) => counter.add(1).key(key).await,
+                None => counter.add(1).await,
+            }
+        });
+        called.await.expect("node 0 lives").expect("node 1 answers");
+    };
+
+    call(None).await;
+    assert_eq!(remembered(&sim).await, [10]);
+    call(Some("k")).await;
+    assert_eq!(remembered(&sim).await, [10, DAY]);
+
+    let cast = sim.run_on(0, move |node| async move {
+        node.client().entity::<Counter>(counter).add(1).cast().await
+    });
+    cast.await.expect("node 0 lives").expect("it is stored");
+    sim.advance(SECOND).await;
+    assert_eq!(remembered(&sim).await, [10, 10, DAY]);
+
+    let here = |id: &u64| sim.owner::<Payer>(id) == Some(0);
+    let payer = (0..64).find(here).expect("node 0 owns one");
+    let paid = sim.run_on(0, move |node| async move {
+        let payer = node.client().entity::<Payer>(payer);
+        let first = payer.pay("b".into(), 0).await;
+        (first, payer.pay("b".into(), 0).key("once").await)
+    });
+    let paid = paid.await.expect("node 0 lives");
+    assert_eq!(paid, (Ok(10), Ok(20)));
+    // A call within the node without a key needs no memory; the one its handler made does.
+    let all = remembered(&sim).await;
+    let brief = all.iter().filter(|left| **left <= 10).count();
+    assert_eq!((brief, all.len() - brief), (3, 3), "{all:?}");
+}
+
 /// Rows that wait in one shard, for a kind that nobody hosts.
 const BACKLOG: u64 = 60_000;
 

@@ -191,14 +191,19 @@ impl Bed {
         open(&self.backend, Bounds::default(), Arc::default()).await
     }
 
-    /// Opens the database as a node does whose own clock is wrong by so much.
+    /// Opens the database as a node does whose own clock is wrong by so much; returns that clock,
+    /// too.
     ///
     /// # Errors
     /// When the store refuses a step.
-    pub async fn store_of_a_node_that_is_off_by(&self, ms: i64) -> Result<Store, StoreError> {
+    pub async fn store_of_a_node_that_is_off_by(
+        &self,
+        ms: i64,
+    ) -> Result<(Store, Arc<FaultExecutor>), StoreError> {
         let fault = Arc::<FaultExecutor>::default();
         fault.advance_ms(self.fault.now_ms() - fault.now_ms() + ms);
-        open(&self.backend, Bounds::default(), fault).await
+        let store = open(&self.backend, Bounds::default(), fault.clone()).await?;
+        Ok((store, fault))
     }
 
     /// Returns a new activation number.

@@ -112,7 +112,7 @@ impl Desk {
         if hosting.admits(shard).is_err() {
             return self.not_owner(shard);
         }
-        let stored = hosting.commit_here(effect).await;
+        let stored = hosting.commit_here(effect, deadline).await;
         stored.map_or_else(Answer::Refused, Answer::Stored)
     }
 

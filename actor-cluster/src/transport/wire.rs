@@ -15,6 +15,7 @@ use actor_core::{
     error::Refusal,
     id::{CallId, Epoch, Incarnation, NodeId, ShardId},
     mailbox::{Announcement, Due, Effect, StoredMessage},
+    recall::Recall,
     topic::{Position, TopicEvent},
 };
 use bincode::{BorrowDecode, Encode};
@@ -43,6 +44,7 @@ struct CallForm<'a> {
     request: Option<ContextForm<'a>>,
     /// Kind and id of each.
     chain: Vec<(&'a str, &'a str)>,
+    recall: RecallForm,
 }
 
 #[derive(Clone, Copy, Encode, BorrowDecode)]
@@ -63,7 +65,7 @@ struct MessageForm<'a> {
     request: Option<ContextForm<'a>>,
     due: Option<DueForm>,
     expires: Option<Duration>,
-    keyed: bool,
+    recall: Option<RecallForm>,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -78,6 +80,12 @@ struct AnnouncementForm<'a> {
 enum DueForm {
     After(Duration),
     At(i64),
+}
+
+#[derive(Clone, Copy, Encode, BorrowDecode)]
+enum RecallForm {
+    Brief,
+    Long,
 }
 
 #[derive(Clone, Copy, Encode, BorrowDecode)]
@@ -281,6 +289,7 @@ fn call_form(call: &Call) -> CallForm<'_> {
         epoch: epoch.map(|epoch| epoch.0),
         request: request.as_deref().map(context_form),
         chain: chain.iter().map(|it| (&*it.kind, it.id.as_str())).collect(),
+        recall: recall_form(invocation.recall),
     }
 }
 
@@ -293,6 +302,7 @@ fn call_of(form: CallForm<'_>, within: Duration) -> Call {
         reply: codec_of(form.reply),
         args: form.args.into(),
         call: form.call.map(CallId),
+        recall: recall_of(form.recall),
         timeout: within,
         mode: if form.cast { Mode::Cast } else { Mode::Call },
     };
@@ -322,7 +332,7 @@ fn message_form(message: &StoredMessage) -> MessageForm<'_> {
             Due::At(at) => DueForm::At(at),
         }),
         expires: message.expires,
-        keyed: message.keyed,
+        recall: message.recall.map(recall_form),
     }
 }
 
@@ -340,7 +350,7 @@ fn message_of(form: MessageForm<'_>) -> StoredMessage {
             DueForm::At(at) => Due::At(at),
         }),
         expires: form.expires,
-        keyed: form.keyed,
+        recall: form.recall.map(recall_of),
     }
 }
 
@@ -359,6 +369,20 @@ fn context_of(form: ContextForm<'_>) -> Arc<RequestContext> {
         request_id: text(form.request_id),
         trace: text(form.trace),
     })
+}
+
+fn recall_form(recall: Recall) -> RecallForm {
+    match recall {
+        Recall::Brief => RecallForm::Brief,
+        Recall::Long => RecallForm::Long,
+    }
+}
+
+fn recall_of(form: RecallForm) -> Recall {
+    match form {
+        RecallForm::Brief => Recall::Brief,
+        RecallForm::Long => Recall::Long,
+    }
 }
 
 fn codec_form(codec: Codec) -> CodecForm {

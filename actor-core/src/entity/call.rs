@@ -26,6 +26,7 @@ use crate::{
     hosting::{AlarmGuard, Answer, gone},
     id::{CallId, EntityId},
     mailbox::Due,
+    recall::Recall,
     router::RoutedCall,
 };
 
@@ -132,13 +133,14 @@ impl<'a, K: Handlers, T, E> Call<'a, K, T, E> {
         self
     }
 
-    /// Drops a stored message that did not run within this time.
+    /// Drops a stored message that did not begin to run within this time of being sent, also of one
+    /// that is due later; cut to 100 years.
     pub fn expires(mut self, within: Duration) -> Self {
         self.expires = Some(within);
         self
     }
 
-    /// Stores the message; it runs once, not before `delay` has passed.
+    /// Stores the message; it runs once, not before `delay` has passed; cut to 100 years.
     ///
     /// # Errors
     /// When the store refuses it.
@@ -188,7 +190,9 @@ impl<'a, K: Handlers, T, E> Call<'a, K, T, E> {
         let mut message = client.message::<K>(id, &self.args, self.call)?;
         message.due = self.due;
         message.expires = self.expires;
-        client.send(message).await
+        client
+            .send(message, client.hosting.deadline(self.timeout))
+            .await
     }
 }
 
@@ -261,7 +265,7 @@ impl<K: Handlers, T, E> CallFuture<'_, K, T, E> {
         }
         let (sender, receiver) = oneshot::channel();
         let reply = Reply::Typed(sender);
-        let known = self.identity();
+        let known = self.identity().map(|id| (id, self.recall()));
         let delivery = client.delivery::<K>(
             &self.target.id,
             args,
@@ -292,7 +296,7 @@ impl<K: Handlers, T, E> CallFuture<'_, K, T, E> {
     fn to_route(&self, args: &K::Args) -> Result<(usize, RoutedCall), Refusal> {
         let (client, method) = (&self.target.client, K::method(args));
         let mut invocation = client.invocation::<K>(&self.target.id, args, Mode::Call)?;
-        invocation.call = self.identity();
+        (invocation.call, invocation.recall) = (self.identity(), self.recall());
         invocation.timeout = self
             .deadline
             .saturating_duration_since(client.hosting.now());
@@ -309,6 +313,13 @@ impl<K: Handlers, T, E> CallFuture<'_, K, T, E> {
 
     fn identity(&self) -> Option<CallId> {
         self.again.as_ref().and_then(|(_, _, id)| *id).or(self.call)
+    }
+
+    fn recall(&self) -> Recall {
+        match self.call {
+            Some(_) => Recall::Long,
+            None => self.target.client.recall(),
+        }
     }
 
     /// Keeps a call that found its entity's shard on the way to another node, to send it there; or
@@ -328,7 +339,10 @@ impl<K: Handlers, T, E> CallFuture<'_, K, T, E> {
 
     /// Decides after a refusal: ends the call, or pauses before it is sent again.
     fn refused(&mut self, refusal: Refusal) -> Option<Refusal> {
-        if !refusal_is_retried::<K>(&refusal, self.again.is_some()) {
+        // Kept without an identity, it may be sent again only if nobody began it.
+        let known = matches!(self.again, Some((_, _, Some(_))));
+        let unbegun = self.again.is_some() && matches!(refusal, Refusal::Unavailable(_));
+        if !unbegun && !refusal_is_retried::<K>(&refusal, known) {
             return Some(refusal);
         }
         let (hosting, deadline) = (self.target.client.hosting.clone(), self.deadline);

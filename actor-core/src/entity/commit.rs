@@ -41,14 +41,13 @@ impl<K: Handlers> Activation<K> {
         &mut self,
         mut delivery: Delivery<K>,
         outcome: K::Outcome,
+        mut effects: Vec<Effect>,
         ended: Instant,
     ) -> Option<Crash<K>> {
         let ok = K::is_ok(&outcome);
-        let effects = if ok {
-            self.ctx.take_effects()
-        } else {
-            Vec::new()
-        };
+        if !ok {
+            effects.clear();
+        }
         let encoded = match self.encoded_reply(&mut delivery, &outcome) {
             Ok(encoded) => encoded,
             Err(refusal) => return self.undo(delivery, refusal),
@@ -136,7 +135,7 @@ impl<K: Handlers> Activation<K> {
                     hash: identity.hash,
                     ok: encoded.ok,
                     outcome: encoded.bytes.as_slice().into(),
-                    keep: identity.keep,
+                    keep: identity.recall.keeps(K::OPTIONS.key_retention),
                 },
             ));
         }

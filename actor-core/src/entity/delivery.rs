@@ -1,6 +1,6 @@
 //! One message on its way through an activation, and whoever waits for its outcome.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
@@ -11,6 +11,7 @@ use crate::{
     context::{RequestContext, Waiters},
     error::Refusal,
     id::CallId,
+    recall::Recall,
 };
 
 /// What a typed caller receives.
@@ -34,8 +35,8 @@ pub(crate) struct Identity {
     pub(crate) id: CallId,
     /// Of method and arguments, so that a reused key is noticed.
     pub(crate) hash: u64,
-    /// How long the outcome is remembered.
-    pub(crate) keep: Duration,
+    /// How late it may be repeated.
+    pub(crate) recall: Recall,
 }
 
 /// The mailbox row a message came from.
@@ -48,8 +49,8 @@ pub(crate) struct RowTag {
     pub(crate) suspect: bool,
     /// It fires by its time, not in its place.
     pub(crate) timer: bool,
-    /// Its time to be dropped has passed.
-    pub(crate) expired: bool,
+    /// When it is dropped instead of run.
+    pub(crate) expires: Option<Instant>,
 }
 
 /// A message in an activation's queue. Small, because it is moved from hand to hand: what most
@@ -111,6 +112,16 @@ impl<K: Handlers> Delivery<K> {
         row.or(identity).or(rare.message)
     }
 
+    /// Says how late its handler may run again: a stored message does whenever its node comes back,
+    /// a call when it is repeated.
+    pub(crate) fn recall(&self) -> Recall {
+        match (self.row(), self.identity()) {
+            (Some(_), _) => Recall::Long,
+            (None, Some(identity)) => identity.recall,
+            (None, None) => Recall::Brief,
+        }
+    }
+
     pub(crate) fn encoded(&self) -> Option<&Arc<[u8]>> {
         self.rare.as_ref().and_then(|rare| rare.encoded.as_ref())
     }
@@ -133,11 +144,11 @@ impl<K: Handlers> Delivery<K> {
     }
 
     /// Gives the message an identity; its arguments must have been encoded.
-    pub(crate) fn identify(&mut self, id: CallId, keep: Duration) {
+    pub(crate) fn identify(&mut self, id: CallId, recall: Recall) {
         let name = K::METHODS[self.method].name.as_bytes();
         let args = self.encoded().map(|bytes| &bytes[..]).unwrap_or_default();
         let hash = xxhash_rust::xxh3::xxh3_64_with_seed(args, xxhash_rust::xxh3::xxh3_64(name));
-        self.rare().identity = Some(Identity { id, hash, keep });
+        self.rare().identity = Some(Identity { id, hash, recall });
     }
 
     /// Says whether it can run again after it ran.

@@ -252,7 +252,7 @@ impl<K: Handlers> Directory<K> {
                 args,
                 reply,
                 Some(deadline),
-                invocation.call,
+                invocation.call.map(|call| (call, invocation.recall)),
                 message,
             )?;
             let answer = async {

@@ -16,7 +16,7 @@ use crate::{
     caught::{Broken, caught},
     clock::Instant,
     codec::CodecError,
-    context::Ctx,
+    context::{Ctx, Turn},
     error::Refusal,
     hosting::{Hosting, Resident, gone},
     id::Epoch,
@@ -186,19 +186,25 @@ impl<K: Handlers> Activation<K> {
         }
         let args = delivery.args.take().expect("just armed");
         self.began = now;
-        self.ctx
-            .turn(delivery.message(), delivery.request(), delivery.parent());
+        self.ctx.turn(Turn {
+            message: delivery.message(),
+            recall: delivery.recall(),
+            request: delivery.request(),
+            parent: delivery.parent(),
+        });
         let entity = self.entity.as_mut().expect("the slot loads before it runs");
         let (hosting, slot) = (&self.hosting, &self.slot);
         let may_step = || K::OPTIONS.takeover == Takeover::Early || slot.may_step(hosting);
         let handled = caught(entity.handle(args, &mut self.ctx), may_step).await;
+        // What was sent so far is this message's, whatever comes of it; what is sent later is not.
+        let effects = self.ctx.take_effects();
         // A plain `fn` takes no time that matters to deadlines and leases; what awaits does.
         let ended = match K::METHODS[delivery.method].runs_ahead {
             true => now,
             false => self.hosting.now(),
         };
         let crash = match handled {
-            Ok(outcome) => self.finish(delivery, outcome, ended),
+            Ok(outcome) => self.finish(delivery, outcome, effects, ended),
             Err(Broken::Panicked(panic)) => Some(Box::new((delivery, panic))),
             Err(Broken::Late { began }) => {
                 self.late(delivery, began);
@@ -319,10 +325,10 @@ pub(super) fn from_row<K: Handlers>(
         attempts: row.attempts,
         suspect: hosting.is_suspect(hosting.shard_of(K::KIND, message.id.as_str()), row.seq),
         timer: row.timer,
-        expired: row.expired,
+        expires: row.expires,
     });
-    if message.keyed {
-        delivery.identify(message.message, K::OPTIONS.key_retention);
+    if let Some(recall) = message.recall {
+        delivery.identify(message.message, recall);
     }
     Ok(delivery)
 }

@@ -133,12 +133,12 @@ impl<K: Handlers> Activation<K> {
 
     /// Queues stored messages; one that cannot be read is buried.
     fn take_in(&self, stored: Vec<Stored>, more: bool, waits_from: Option<u64>) {
-        let mut rows = Vec::with_capacity(stored.len());
+        let (mut rows, now) = (Vec::with_capacity(stored.len()), self.hosting.now());
         for message in stored {
             let seq = message.as_ref().map_or_else(|row| row.seq, |row| row.seq);
             let read = message
                 .map_err(|unreadable| unreadable.why)
-                .and_then(|row| MailboxRow::read(row).map_err(|error| error.to_string()))
+                .and_then(|row| MailboxRow::read(row, now).map_err(|error| error.to_string()))
                 .and_then(|row| {
                     from_row::<K>(&self.hosting, &row).map_err(|refusal| refusal.to_string())
                 });
@@ -205,7 +205,7 @@ impl<K: Handlers> Activation<K> {
         let Some(row) = delivery.row() else {
             return true;
         };
-        if row.expired {
+        if row.expires.is_some_and(|at| at <= self.hosting.now()) {
             self.row_left(delivery, row.seq);
             self.hosting.drop_row(self.slot.shard, row.seq);
             return false;

@@ -16,6 +16,7 @@ use crate::{
     error::Refusal,
     id::{CallId, EntityId},
     mailbox::{Effect, StoredMessage},
+    recall::Recall,
     router::RoutedCall,
 };
 
@@ -29,7 +30,7 @@ impl Client {
         args: K::Args,
         reply: Reply<K>,
         deadline: Option<Instant>,
-        call: Option<CallId>,
+        call: Option<(CallId, Recall)>,
         message: Option<CallId>,
     ) -> Result<Delivery<K>, Refusal> {
         self.accepting()?;
@@ -46,7 +47,8 @@ impl Client {
             && call.is_none()
             && origin.derives
         {
-            derived = Some(message.unwrap_or_else(|| origin.next_id()));
+            let id = message.unwrap_or_else(|| origin.next_id());
+            derived = Some((id, origin.recall));
         }
         let identity = call.or(derived);
         // What a plain `fn` sends is part of its commit, and gone with it.
@@ -59,14 +61,8 @@ impl Client {
         if identity.is_some() || K::DURABLE.is_some() && K::METHODS[delivery.method].runs_ahead {
             delivery.encode().map_err(unwritable)?;
         }
-        if let Some(call) = identity {
-            let keyed = derived.is_none() || self.repeats_late();
-            let keep = if keyed {
-                K::OPTIONS.key_retention
-            } else {
-                super::UNKEYED_RETENTION
-            };
-            delivery.identify(call, keep);
+        if let Some((call, recall)) = identity {
+            delivery.identify(call, recall);
         }
         Ok(delivery)
     }
@@ -81,7 +77,9 @@ impl Client {
     ) -> Result<(), Refusal> {
         if K::DURABLE.is_some() {
             let message = self.message::<K>(id, &args, call)?;
-            return self.send(message).await;
+            return self
+                .send(message, self.hosting.deadline(CALL_TIMEOUT))
+                .await;
         }
         if let Some(router) = self.hosting.route(K::KIND, id.as_str()).cloned() {
             let routed = self.cast_to_route::<K>(id, &args, call)?;
@@ -143,16 +141,10 @@ impl Client {
             reply: Codec::Msgpack,
             args: bytes,
             call: None,
+            recall: Recall::Long,
             timeout: CALL_TIMEOUT,
             mode,
         })
-    }
-
-    /// Says whether what is done through this client may be repeated by a later life of the node.
-    fn repeats_late(&self) -> bool {
-        self.origin
-            .as_ref()
-            .is_some_and(|origin| origin.repeats_late())
     }
 
     /// Writes a message down.
@@ -171,6 +163,13 @@ impl Client {
             Some(origin) => origin.next_id(),
             None => self.hosting.call_ids().next(),
         };
+        // What a handler sends is part of its commit, and gone with it; what others send under
+        // derived ids they may send again.
+        let again = self.origin.as_ref().filter(|origin| origin.sends_again());
+        let recall = match call {
+            Some(_) => Some(Recall::Long),
+            None => again.map(|origin| origin.recall),
+        };
         Ok(StoredMessage {
             kind: K::KIND.into(),
             id: id.clone(),
@@ -183,7 +182,7 @@ impl Client {
             request: self.request.clone(),
             due: None,
             expires: None,
-            keyed: call.is_some() || self.repeats_late(),
+            recall,
         })
     }
 
@@ -195,18 +194,23 @@ impl Client {
         self.hosting.accepting()
     }
 
-    /// Stores a message, or keeps it for the commit of the handler that sends it.
-    pub(crate) async fn send(&self, message: StoredMessage) -> Result<(), Refusal> {
+    /// Stores a message, until `deadline`, or keeps it for the commit of the handler that sends it.
+    pub(crate) async fn send(
+        &self,
+        message: StoredMessage,
+        deadline: Instant,
+    ) -> Result<(), Refusal> {
         let effect = Effect::Send(message);
-        match &self.origin {
-            Some(origin) => match origin.keep(effect) {
-                None => Ok(()),
-                Some(effect) => self.hosting.commit_effect(effect).await.map(drop),
-            },
+        let unkept = match &self.origin {
+            Some(origin) => origin.keep(effect),
             None => {
                 self.accepting()?;
-                self.hosting.commit_effect(effect).await.map(drop)
+                Some(effect)
             }
+        };
+        match unkept {
+            None => Ok(()),
+            Some(effect) => self.hosting.commit_effect(effect, deadline).await.map(drop),
         }
     }
 }

@@ -10,11 +10,13 @@ use tokio::sync::oneshot;
 
 use super::{Hosting, reading::Looks};
 use crate::{
+    clock::Instant,
     codec::Codec,
     entity::EventHandler,
     error::Refusal,
     id::{EntityId, ShardId},
     mailbox::{Announcement, Effect, MailboxRow, StoredMessage},
+    recall::Recall,
     store::lane::{Item, Verdict, Write},
     timers::HORIZON,
     topic::Position,
@@ -67,7 +69,7 @@ impl Hosting {
             request: None,
             due: None,
             expires: None,
-            keyed: false,
+            recall: None,
         };
         let mut messages = Vec::new();
         for hosted in self.kinds.values() {
@@ -87,26 +89,35 @@ impl Hosting {
         messages
     }
 
-    /// Stores what is sent outside any handler; returns an announcement's position.
-    pub async fn commit_effect(self: &Arc<Self>, mut effect: Effect) -> Result<Position, Refusal> {
+    /// Stores what is sent outside any handler, until `deadline`; returns an announcement's position.
+    pub async fn commit_effect(
+        self: &Arc<Self>,
+        mut effect: Effect,
+        deadline: Instant,
+    ) -> Result<Position, Refusal> {
         let (kind, id) = effect.target();
         match self.route(kind, id).cloned() {
             Some(router) => {
                 if let Effect::Send(message) = &mut effect {
                     // It may arrive again after it ran and its row is gone: only a reply row tells.
-                    message.keyed = true;
+                    message.recall.get_or_insert(Recall::Brief);
                 }
-                router.commit(effect).await
+                router.commit(effect, deadline).await
             }
-            None => self.commit_here(effect).await,
+            None => self.commit_here(effect, deadline).await,
         }
     }
 
     /// Stores what is sent outside any handler, as the owner of its target's shard.
     ///
     /// # Errors
-    /// `Unavailable` if it is not the owner; what the store answers otherwise.
-    pub async fn commit_here(self: &Arc<Self>, effect: Effect) -> Result<Position, Refusal> {
+    /// `Unavailable` if it is not the owner; `UnknownOutcome` if the store says nothing clear until
+    /// `deadline`; what it answers otherwise.
+    pub async fn commit_here(
+        self: &Arc<Self>,
+        effect: Effect,
+        deadline: Instant,
+    ) -> Result<Position, Refusal> {
         let (kind, id) = effect.target();
         let shard = self.shard_of(kind, id);
         let numbering = match &effect {
@@ -118,7 +129,17 @@ impl Hosting {
         let event = writes
             .iter()
             .position(|write| matches!(write, Write::Event { .. }));
-        match self.commit(shard, writes).await? {
+        // Dropping the first abandons its answer, not the commit.
+        let verdict = tokio::select! {
+            biased;
+            verdict = self.commit(shard, writes) => verdict?,
+            () = self.clock.sleep_until(deadline) => {
+                self.look_again(&sends);
+                let why = "the store did not say in time whether it is stored";
+                return Err(Refusal::UnknownOutcome(why.into()));
+            }
+        };
+        match verdict {
             Verdict::Committed(numbers) => {
                 let event = numbers.iter().find(|(write, _)| Some(*write) == event);
                 let offset = event.map_or(0, |(_, offset)| offset.cast_unsigned());
@@ -172,11 +193,11 @@ impl Hosting {
         numbers: &[(usize, i64)],
         since: u64,
     ) {
-        let now = self.store.now_ms();
+        let (now, now_ms) = (self.now(), self.store.now_ms());
         let mut stored_before = Vec::new();
         for (write, message) in sends {
             match numbers.iter().find(|(index, _)| *index == write) {
-                Some((_, seq)) => self.accept_row(message.stored(*seq, now), since),
+                Some((_, seq)) => self.accept_row(message.stored(*seq, now, now_ms), since),
                 None => stored_before.push((write, message)),
             }
         }

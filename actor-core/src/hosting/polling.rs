@@ -86,7 +86,7 @@ impl Hosting {
         let (seq, shard, target, why) = match row {
             Ok(row) => {
                 let (seq, shard, target) = (row.seq, row.shard, known(&row));
-                match MailboxRow::read(row) {
+                match MailboxRow::read(row, self.now()) {
                     Ok(mut row) => {
                         if self.looks.saw_fired(row.seq) {
                             row.due_in = Duration::ZERO;

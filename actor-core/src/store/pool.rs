@@ -8,7 +8,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -23,6 +23,7 @@ use super::{
     open::{Purpose, Target},
     sql::Sql,
 };
+use crate::clock::{Clock, Instant};
 
 /// The connections. Each is taken out of its place while a job uses it and put back only if it is
 /// known to be in order, so a panic or a failed rollback never leaves one inside a transaction.
@@ -36,8 +37,9 @@ pub(super) struct Pool {
     checkpointer: AsyncMutex<Option<Connection>>,
     /// What transactions of a server begin with, made when first needed.
     openings: Mutex<BTreeMap<String, Arc<str>>>,
-    /// How far the server's clock is ahead of the executor's, as last seen.
-    clock_ahead_ms: AtomicI64,
+    /// What the server's clock said, and when that was by the monotonic one: this machine's time of
+    /// day may step meanwhile.
+    server_time: Mutex<Option<(Instant, i64)>>,
     /// Counts commits, so that a checkpoint knows whether the log grew.
     commits: AtomicU64,
     closed: AtomicBool,
@@ -61,7 +63,7 @@ impl Pool {
             readers: Mutex::new(readers),
             checkpointer: AsyncMutex::new(None),
             openings: Mutex::default(),
-            clock_ahead_ms: AtomicI64::new(0),
+            server_time: Mutex::default(),
             commits: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         })
@@ -82,9 +84,12 @@ impl Pool {
         &self.config
     }
 
-    /// Returns how far the database's clock is ahead of the executor's.
-    pub(super) fn clock_ahead_ms(&self) -> i64 {
-        self.clock_ahead_ms.load(Ordering::Relaxed)
+    /// Returns the server's time, if it was ever asked, in milliseconds since 1970.
+    pub(super) fn server_ms(&self) -> Option<i64> {
+        let said = self.server_time.lock();
+        let (seen, ms) = (*said.unwrap_or_else(PoisonError::into_inner))?;
+        let since = Clock.now().saturating_duration_since(seen).as_millis();
+        Some(ms.saturating_add(i64::try_from(since).unwrap_or(i64::MAX)))
     }
 
     /// Returns how many transactions were committed so far.
@@ -191,11 +196,11 @@ impl Pool {
         loop {
             let was_idle = place.is_some();
             let mut connection = self.take(place, purpose).await?;
-            let asked_ms = executor.now_ms();
-            connection.set_now(asked_ms);
+            connection.set_now(executor.now_ms());
+            let asked = Clock.now();
             match connection.begin(opening.clone()).await {
                 Ok(time) => {
-                    self.compare_clocks(asked_ms, time, executor);
+                    self.set_server_time(asked, time);
                     return Ok(connection);
                 }
                 Err(error) if was_idle && error.is_lost() => discard(connection).await,
@@ -207,11 +212,14 @@ impl Pool {
         }
     }
 
-    /// Remembers how far the server's clock is ahead; it answered somewhere between asking and now.
-    fn compare_clocks(&self, asked_ms: i64, time: Option<i64>, executor: &dyn Executor) {
+    /// Remembers the server's time, if it said it; it did somewhere between being asked and now.
+    fn set_server_time(&self, asked: Instant, time: Option<i64>) {
         if let Some(time) = time {
-            let here = asked_ms.midpoint(executor.now_ms());
-            self.clock_ahead_ms.store(time - here, Ordering::Relaxed);
+            let said = asked + Clock.now().saturating_duration_since(asked) / 2;
+            *self
+                .server_time
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Some((said, time));
         }
     }
 

@@ -52,7 +52,7 @@ pub fn message(place: &Place, delay: Duration) -> StoredMessage {
         request: None,
         due: (!delay.is_zero()).then_some(Due::After(delay)),
         expires: None,
-        keyed: false,
+        recall: None,
     }
 }
 
@@ -62,7 +62,7 @@ pub fn timer(place: &Place, seq: i64, due_in: Duration) -> MailboxRow {
         seq,
         timer: !due_in.is_zero(),
         due_in,
-        expired: false,
+        expires: None,
         attempts: 0,
         message: message(place, due_in),
     }

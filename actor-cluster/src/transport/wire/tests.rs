@@ -38,7 +38,7 @@ fn message(due: Option<Due>) -> StoredMessage {
         request: None,
         due,
         expires: Some(Duration::from_millis(1500)),
-        keyed: true,
+        recall: Some(Recall::Long),
     }
 }
 

@@ -38,8 +38,8 @@ pub struct Message {
     pub expires_at: Option<i64>,
     /// How long until it is due; zero when it is, `None` for a message that is no timer.
     pub due_in: Option<Duration>,
-    /// Whether its time to be dropped has passed.
-    pub expired: bool,
+    /// How long until it is dropped instead of run; zero when its time has passed.
+    pub expires_in: Option<Duration>,
     /// How often it was attempted, as far as counted.
     pub attempts: u32,
     /// Why the last attempt failed.
@@ -63,17 +63,17 @@ pub struct Unreadable {
 /// A row of the mailbox: one that cannot be read does not keep others from being read.
 pub type Stored = Result<Message, Unreadable>;
 
-/// The columns of [`Message`] in [`read`]'s order; `$1` is now. A due time before 1970 counts as
-/// 1970: a difference to it must not overflow.
+/// The columns of [`Message`] in [`read`]'s order; `$1` is now. A time before 1970 counts as 1970: a
+/// difference to it must not overflow.
 macro_rules! select {
     ($now:literal, $rest:literal) => {
         concat!(
             "SELECT seq, shard, kind, entity, id, method, codec, args, context, attempts,
                last_error, due_at, CASE WHEN due_at < 0 THEN 0 ELSE due_at - ",
             $now,
-            " END, expires_at, CASE WHEN expires_at <= ",
+            " END, expires_at, CASE WHEN expires_at < 0 THEN 0 ELSE expires_at - ",
             $now,
-            " THEN 1 ELSE 0 END FROM mailbox ",
+            " END FROM mailbox ",
             $rest
         )
     };
@@ -110,7 +110,7 @@ fn message(row: &Row) -> Result<Message, StoreError> {
         due_at: row.int_or_null(11)?,
         due_in: row.int_or_null(12)?.map(positive),
         expires_at: row.int_or_null(13)?,
-        expired: row.bool(14)?,
+        expires_in: row.int_or_null(14)?.map(positive),
     })
 }
 
