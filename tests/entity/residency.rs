@@ -2,15 +2,26 @@
 
 use std::sync::Arc;
 
-use actor_core::{CallError, Client, hosting::Hosting, store::TaskExecutor};
+use actor_core::{CallError, Client, Entity, handlers, hosting::Hosting, store::TaskExecutor};
 use actor_tests::hosting::{MEMORY, client, host_with};
 
 use super::kinds::{Account, Counter, Gate, SOON};
 
+/// Stays in memory for minutes unless somebody needs its place.
+#[derive(Debug, Default, Entity)]
+struct Guest;
+
+#[handlers]
+impl Guest {
+    pub fn greet(&self) -> u64 {
+        1
+    }
+}
+
 async fn host(cap: usize, gate: &Gate) -> (Arc<Hosting>, Client) {
     let gate = gate.clone();
     let executor = Arc::new(TaskExecutor);
-    let hosting = host_with::<(Counter, Account)>(MEMORY, executor, |config| {
+    let hosting = host_with::<(Counter, Account, Guest)>(MEMORY, executor, |config| {
         config.resources.insert(gate);
         config.residents_max = cap;
     });
@@ -123,4 +134,16 @@ async fn without_a_bound_nothing_leaves() {
     }
 
     assert_eq!(resident(&hosting), 200);
+}
+
+#[tokio::test]
+async fn who_left_memory_leaves_no_alarm_behind() {
+    let (hosting, client) = host(10, &Gate::default()).await;
+
+    for id in 0..10_000 {
+        assert_eq!(client.entity::<Guest>(id).greet().await, Ok(1));
+    }
+
+    let alarms = hosting.wheel().alarms();
+    assert!(alarms < 100, "{alarms} alarms for {}", resident(&hosting));
 }

@@ -294,6 +294,15 @@ impl<K: Handlers> Drop for Activation<K> {
             self.slot.settle(delivery, Settled::Refused(why));
         }
         self.directory.forget(&self.slot);
+        let (alarm, over) = self.slot.ended();
+        if let Some(alarm) = alarm {
+            // Until it rings it would keep the slot's memory, which no bound sees any more.
+            self.hosting.wheel().cancel(alarm);
+        }
+        if over {
+            // Otherwise the last verdict does it.
+            self.hosting.lanes().forget(self.lane_activation);
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     error::Refusal,
     id::{EntityId, ShardId},
     mailbox::{Announcement, Effect, MailboxRow, StoredMessage},
-    store::lane::{Item, Verdict, Write},
+    store::lane::{Item, NO_ACTIVATION, Verdict, Write},
     timers::HORIZON,
     topic::Position,
 };
@@ -148,17 +148,15 @@ impl Hosting {
     pub async fn commit(&self, shard: ShardId, writes: Vec<Write>) -> Result<Verdict, Refusal> {
         let epoch = self.epoch(shard)?;
         let (sender, receiver) = oneshot::channel();
-        let activation = self.next_activation();
         self.lanes().submit(Item {
             shard,
             epoch,
-            activation,
+            activation: NO_ACTIVATION,
             sequence: 1,
             writes,
             done: Box::new(move |verdict| drop(sender.send(verdict))),
         });
         let verdict = receiver.await;
-        self.lanes().forget(activation);
         verdict.map_err(|_| Refusal::Unavailable("the node is stopping".into()))
     }
 
