@@ -137,6 +137,54 @@ async fn without_a_bound_nothing_leaves() {
 }
 
 #[tokio::test]
+async fn refused_activations_do_not_each_look_through_all_there_are() {
+    const CAP: usize = 2000;
+    let gate = Gate::default();
+    let (hosting, client) = host(CAP, &gate).await;
+    for id in 0..CAP {
+        let busy = client.entity::<Counter>(id);
+        busy.wait().cast().await.expect("room");
+    }
+    let before = (hosting.now(), hosting.room_searches());
+
+    for id in 0..1000 {
+        let refused = client.entity::<Guest>(id).greet().await;
+        assert!(
+            matches!(refused, Err(CallError::Overloaded { .. })),
+            "{refused:?}"
+        );
+    }
+
+    let searches = hosting.room_searches() - before.1;
+    let most = (hosting.now() - before.0).as_millis() / 100 + 2;
+    assert!(u128::from(searches) <= most, "{searches} of {most}");
+    gate.open(CAP);
+}
+
+#[tokio::test]
+async fn who_becomes_idle_makes_room_at_once() {
+    let gate = Gate::default();
+    let (hosting, client) = host(2, &gate).await;
+    let ids = ["a", "b"].map(|id| client.entity::<Counter>(id));
+    for counter in &ids {
+        counter.wait().cast().await.expect("room");
+    }
+    for round in 0..50 {
+        let refused = client.entity::<Guest>(round).greet().await;
+        assert!(matches!(refused, Err(CallError::Overloaded { .. })));
+    }
+    let searches = hosting.room_searches();
+
+    gate.open(1);
+    let count = ids[0].get().timeout(SOON).await;
+    let greeted = client.entity::<Guest>("new").greet().await;
+
+    assert_eq!((count, greeted), (Ok(1), Ok(1)));
+    assert_eq!(hosting.room_searches() - searches, 1);
+    gate.open(1);
+}
+
+#[tokio::test]
 async fn who_left_memory_leaves_no_alarm_behind() {
     let (hosting, client) = host(10, &Gate::default()).await;
 

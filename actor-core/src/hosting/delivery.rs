@@ -256,11 +256,4 @@ impl Hosting {
             self.held.store(true, Ordering::Relaxed);
         }
     }
-
-    /// An activation became idle: rows that found no room are tried again.
-    pub(crate) fn became_idle(&self) {
-        if self.held.load(Ordering::Relaxed) && self.held.swap(false, Ordering::Relaxed) {
-            self.room.notify_one();
-        }
-    }
 }

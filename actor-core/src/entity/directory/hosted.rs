@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::{Directory, refusal_is_retried, role};
 use crate::{
     client::{Client, Invocation, Mode},
-    clock::Clock,
+    clock::{Clock, Instant},
     codec::Codec,
     entity::{
         Encoded, EventHandler, Handlers, Method, Takeover,
@@ -174,6 +174,13 @@ impl<K: Handlers> Hosted for Directory<K> {
             id: slot.key.id.clone(),
         };
         self.of_shards(None).into_iter().map(target).collect()
+    }
+
+    fn idle(&self) -> Vec<(Instant, EntityId)> {
+        // Looked at outside the parts' locks, so that callers do not wait for all of them.
+        let idle = |slot: Shared<K>| Some((slot.idle_since()?, slot.key.id.clone()));
+        let all = self.slots(|_| true).into_iter();
+        all.filter_map(idle).collect()
     }
 
     fn holds(&self, id: &EntityId, seq: i64) -> bool {
