@@ -10,6 +10,7 @@ pub(crate) mod slot;
 
 mod books;
 mod host;
+mod in_flight;
 mod sending;
 
 mod commit;

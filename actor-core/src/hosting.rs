@@ -14,6 +14,7 @@ mod outlast;
 mod polling;
 mod reading;
 mod residency;
+mod search;
 mod start;
 mod sweep;
 mod taking;
@@ -275,6 +276,7 @@ impl Hosting {
                 .set(stats.mailbox_depth as f64);
         }
         metrics::gauge!("actor_resident_bytes").set(self.resident_bytes() as f64);
+        metrics::counter!("actor_room_searches_total").absolute(self.room_searches());
         metrics::gauge!("actor_shards_owned").set(self.shards.owned().len() as f64);
         metrics::gauge!("actor_subscriptions").set(self.topics.subscriptions() as f64);
     }

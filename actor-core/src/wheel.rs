@@ -154,6 +154,15 @@ impl Wheel {
         }
     }
 
+    /// Returns how many alarms are set.
+    pub fn alarms(&self) -> usize {
+        let set = |index| {
+            let part = self.part(index);
+            part.entries.len() - part.free.len()
+        };
+        (0..PARTS).map(set).sum()
+    }
+
     /// Rings alarms until dropped. Cancel safe: an alarm is taken and rung without an await
     /// between.
     pub async fn run(&self) {
@@ -171,11 +180,10 @@ impl Wheel {
             match next {
                 None => self.earlier.notified().await,
                 Some(tick) => {
-                    let at = self.start + RESOLUTION * u32::try_from(tick).unwrap_or(u32::MAX);
                     tokio::select! {
                         biased;
                         () = self.earlier.notified() => {}
-                        () = self.clock.sleep_until(at) => {}
+                        () = self.clock.sleep_until(self.end_of(tick)) => {}
                     }
                 }
             }
@@ -204,6 +212,12 @@ impl Wheel {
     fn ticks_passed(&self) -> u64 {
         let passed = self.clock.now().saturating_duration_since(self.start);
         (passed.as_nanos() / RESOLUTION.as_nanos()) as u64
+    }
+
+    /// Returns when all of `tick` has passed.
+    fn end_of(&self, tick: u64) -> Instant {
+        // Not `RESOLUTION * tick`, which counts no further than 497 days.
+        self.start + Duration::from_millis(RESOLUTION.as_millis() as u64 * tick)
     }
 
     /// Rounds up, so that no alarm rings early.
@@ -325,106 +339,4 @@ impl Part {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::{Arc, atomic::AtomicU32};
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn alarms_ring_in_time_and_not_early_and_cancelled_ones_never() {
-        let clock = Clock;
-        let wheel = Arc::new(Wheel::new(clock));
-        let runner = tokio::spawn({
-            let wheel = wheel.clone();
-            async move { wheel.run().await }
-        });
-        let rung = Arc::new(AtomicU32::new(0));
-        let alarm = |weight| {
-            let rung = rung.clone();
-            Alarm::Run(Box::new(move || {
-                rung.fetch_add(weight, Ordering::SeqCst);
-            }))
-        };
-
-        wheel.set(clock.now() + Duration::from_millis(25), alarm(1));
-        let cancelled = wheel.set(clock.now() + Duration::from_millis(25), alarm(10));
-        wheel.set(clock.now() + Duration::from_millis(5), alarm(100));
-        wheel.cancel(cancelled);
-
-        clock.sleep(Duration::from_millis(11)).await;
-        assert_eq!(rung.load(Ordering::SeqCst), 100);
-        clock.sleep(Duration::from_millis(13)).await;
-        assert_eq!(rung.load(Ordering::SeqCst), 100, "24 ms: not before 25 ms");
-        clock.sleep(Duration::from_millis(10)).await;
-        assert_eq!(rung.load(Ordering::SeqCst), 101);
-        runner.abort();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_freed_entry_is_not_cancelled_under_its_old_name() {
-        let wheel = Wheel::new(Clock);
-        let at = Clock.now() + Duration::from_secs(1);
-        let first = wheel.set(at, Alarm::Wake(Waker::noop().clone()));
-        wheel.cancel(first);
-        let names: Vec<_> = (0..PARTS)
-            .map(|_| wheel.set(at, Alarm::Wake(Waker::noop().clone())))
-            .collect();
-
-        wheel.cancel(first);
-
-        assert!(names.into_iter().all(|id| wheel.rewake(id, Waker::noop())));
-    }
-
-    #[test]
-    fn alarms_ring_in_the_order_of_their_ticks_whatever_turn_they_are_in() {
-        let mut part = Part::default();
-        let rung = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let mut rng = 7_u64;
-        let mut ticks: Vec<u64> = (0..2000)
-            .map(|_| {
-                rng = rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                (rng >> 33) % (5 * TURN)
-            })
-            .collect();
-        let mut names = Vec::new();
-        for &tick in &ticks {
-            let rung = rung.clone();
-            let alarm = Alarm::Run(Box::new(move || rung.lock().expect("whole").push(tick)));
-            let (entry, generation) = part.insert(tick, alarm);
-            names.push(AlarmId {
-                part: 0,
-                entry,
-                generation,
-            });
-        }
-        for (index, name) in names.into_iter().enumerate() {
-            if index % 3 == 0 {
-                assert!(part.remove(name).is_some());
-                assert!(part.remove(name).is_none(), "it is gone");
-            }
-        }
-        let mut index = 0;
-        ticks.retain(|_| {
-            index += 1;
-            (index - 1) % 3 != 0
-        });
-        ticks.sort_unstable();
-
-        for now in (0..=5 * TURN).step_by(7) {
-            while let Some(alarm) = part.pop_due(now) {
-                if let Alarm::Run(run) = alarm {
-                    run();
-                }
-            }
-            assert_eq!(
-                part.earliest(),
-                ticks.iter().copied().find(|tick| *tick > now)
-            );
-        }
-
-        let mut rung = rung.lock().expect("whole").clone();
-        rung.sort_unstable();
-        assert_eq!(rung, ticks, "each rang once");
-        assert_eq!(part.near_count, 0);
-    }
-}
+mod tests;

@@ -108,6 +108,10 @@ fn build() -> Result<PrometheusHandle, String> {
     metrics::describe_gauge!("actor_entities", "Activations in memory");
     metrics::describe_gauge!("actor_mailbox_depth", "Messages running and queued");
     metrics::describe_counter!("actor_calls_total", "Calls by how they ended");
+    metrics::describe_counter!(
+        "actor_room_searches_total",
+        "Looks for idle entities at the bound on those in memory"
+    );
     metrics::describe_counter!("actor_slow_clients_total", "Listeners that fell behind");
     Ok(handle)
 }

@@ -1,8 +1,16 @@
 //! One key, one effect: whether it came as a call or as a cast, and in which order.
 
+use std::{future::IntoFuture, sync::Arc, time::Duration};
+
+use actor_core::{CallError, store::TaskExecutor};
+use actor_tests::hosting::{MEMORY, client, host_with};
+use futures_util::FutureExt;
 use tempfile::TempDir;
 
-use super::{durable::life, kinds::Account};
+use super::{
+    durable::life,
+    kinds::{Account, Counter, Gate, SOON},
+};
 
 async fn settled(account: &super::kinds::AccountRef) -> i64 {
     account.balance().await.expect("it answers")
@@ -51,4 +59,70 @@ async fn casts_and_calls_at_the_same_time_count_once_and_hold_nobody_up() {
 
     assert_eq!(account.deposit(1).await, Ok(6));
     assert_eq!(settled(&account).await, 6);
+}
+
+// Memory is bounded: a mailbox of three, and as many who wait for what is in it.
+#[tokio::test]
+async fn repeats_of_a_call_in_flight_are_bounded_and_those_given_up_do_not_count() {
+    let gate = Gate::default();
+    let resource = gate.clone();
+    let hosting = host_with::<(Counter,)>(MEMORY, Arc::new(TaskExecutor), |config| {
+        config.resources.insert(resource);
+    });
+    let client = client(&hosting.await);
+    let counter = client.entity::<Counter>("a");
+    let repeat = || counter.wait().key("k").timeout(SOON).into_future();
+    let mut first = repeat();
+    assert!((&mut first).now_or_never().is_none(), "it runs");
+    gate.entered().await;
+
+    let given_up = (0..5000).filter(|_| repeat().now_or_never().is_some());
+    let refused_given_up = given_up.count();
+    let mut waiting: Vec<_> = (0..5000).map(|_| repeat()).collect();
+    let answers: Vec<_> = waiting.iter_mut().map(|it| it.now_or_never()).collect();
+    gate.open(1);
+    let mut counts = vec![first.await];
+    for (call, answer) in waiting.into_iter().zip(answers) {
+        counts.push(match answer {
+            Some(answer) => answer,
+            None => call.await,
+        });
+    }
+
+    let refused = |count: &&Result<u64, _>| matches!(count, Err(CallError::Overloaded { .. }));
+    let refused = counts.iter().filter(refused).count();
+    let answered = counts.iter().filter(|count| **count == Ok(1)).count();
+    assert_eq!((refused_given_up, answered, refused), (0, 1 + 3, 4997));
+    assert_eq!(counter.get().await, Ok(1));
+}
+
+// Dropping a call's future abandons the answer, never the work.
+#[tokio::test]
+async fn a_call_that_is_taken_back_still_runs_for_a_repeat_that_was_abandoned() {
+    let gate = Gate::default();
+    let resource = gate.clone();
+    let hosting = host_with::<(Counter,)>(MEMORY, Arc::new(TaskExecutor), |config| {
+        config.resources.insert(resource);
+    });
+    let client = client(&hosting.await);
+    let counter = client.entity::<Counter>("a");
+    let mut running = counter.wait().timeout(SOON).into_future();
+    assert!((&mut running).now_or_never().is_none());
+    gate.entered().await;
+    let add = || counter.add(1).key("k");
+    let mut first = add().timeout(Duration::from_millis(50)).into_future();
+    assert!((&mut first).now_or_never().is_none());
+    // More than may wait: those that were abandoned make room.
+    for _ in 0..8 {
+        let repeat = add().timeout(SOON).into_future();
+        assert!(repeat.now_or_never().is_none());
+    }
+
+    let first = first.await;
+    gate.open(1);
+    let waited = running.await;
+
+    assert!(matches!(first, Err(CallError::Timeout { .. })), "{first:?}");
+    assert_eq!(waited, Ok(1));
+    assert_eq!(counter.get().await, Ok(2));
 }

@@ -2,15 +2,26 @@
 
 use std::sync::Arc;
 
-use actor_core::{CallError, Client, hosting::Hosting, store::TaskExecutor};
+use actor_core::{CallError, Client, Entity, handlers, hosting::Hosting, store::TaskExecutor};
 use actor_tests::hosting::{MEMORY, client, host_with};
 
 use super::kinds::{Account, Counter, Gate, SOON};
 
+/// Stays in memory for minutes unless somebody needs its place.
+#[derive(Debug, Default, Entity)]
+struct Guest;
+
+#[handlers]
+impl Guest {
+    pub fn greet(&self) -> u64 {
+        1
+    }
+}
+
 async fn host(cap: usize, gate: &Gate) -> (Arc<Hosting>, Client) {
     let gate = gate.clone();
     let executor = Arc::new(TaskExecutor);
-    let hosting = host_with::<(Counter, Account)>(MEMORY, executor, |config| {
+    let hosting = host_with::<(Counter, Account, Guest)>(MEMORY, executor, |config| {
         config.resources.insert(gate);
         config.residents_max = cap;
     });
@@ -123,4 +134,64 @@ async fn without_a_bound_nothing_leaves() {
     }
 
     assert_eq!(resident(&hosting), 200);
+}
+
+#[tokio::test]
+async fn refused_activations_do_not_each_look_through_all_there_are() {
+    const CAP: usize = 2000;
+    let gate = Gate::default();
+    let (hosting, client) = host(CAP, &gate).await;
+    for id in 0..CAP {
+        let busy = client.entity::<Counter>(id);
+        busy.wait().cast().await.expect("room");
+    }
+    let before = (hosting.now(), hosting.room_searches());
+
+    for id in 0..1000 {
+        let refused = client.entity::<Guest>(id).greet().await;
+        assert!(
+            matches!(refused, Err(CallError::Overloaded { .. })),
+            "{refused:?}"
+        );
+    }
+
+    let searches = hosting.room_searches() - before.1;
+    let most = (hosting.now() - before.0).as_millis() / 100 + 2;
+    assert!(u128::from(searches) <= most, "{searches} of {most}");
+    gate.open(CAP);
+}
+
+#[tokio::test]
+async fn who_becomes_idle_makes_room_at_once() {
+    let gate = Gate::default();
+    let (hosting, client) = host(2, &gate).await;
+    let ids = ["a", "b"].map(|id| client.entity::<Counter>(id));
+    for counter in &ids {
+        counter.wait().cast().await.expect("room");
+    }
+    for round in 0..50 {
+        let refused = client.entity::<Guest>(round).greet().await;
+        assert!(matches!(refused, Err(CallError::Overloaded { .. })));
+    }
+    let searches = hosting.room_searches();
+
+    gate.open(1);
+    let count = ids[0].get().timeout(SOON).await;
+    let greeted = client.entity::<Guest>("new").greet().await;
+
+    assert_eq!((count, greeted), (Ok(1), Ok(1)));
+    assert_eq!(hosting.room_searches() - searches, 1);
+    gate.open(1);
+}
+
+#[tokio::test]
+async fn who_left_memory_leaves_no_alarm_behind() {
+    let (hosting, client) = host(10, &Gate::default()).await;
+
+    for id in 0..10_000 {
+        assert_eq!(client.entity::<Guest>(id).greet().await, Ok(1));
+    }
+
+    let alarms = hosting.wheel().alarms();
+    assert!(alarms < 100, "{alarms} alarms for {}", resident(&hosting));
 }

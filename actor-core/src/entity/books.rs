@@ -115,7 +115,7 @@ impl<K: Handlers> Inner<K> {
         let full = self.load() >= K::OPTIONS.mailbox
             || self.books.rows.len() >= K::OPTIONS.mailbox.div_ceil(2);
         let identity = delivery.identity();
-        if let Some(same) = identity.filter(|same| self.in_flight.contains_key(&same.id)) {
+        if let Some(same) = identity.filter(|same| self.in_flight.has(same.id)) {
             self.books.after.push((same.id, seq));
             return true;
         }

@@ -179,15 +179,15 @@ impl<'a, K: Handlers, T, E> Call<'a, K, T, E> {
             .origin
             .as_ref()
             .is_some_and(|origin| origin.effects.is_some());
+        let key = self.call.map(|call| (call, Recall::Long));
         if !(in_commit || self.stored || self.due.is_some() || K::DURABLE.is_some()) {
-            let call = self.call;
             match directory {
-                Ok(directory) => client.cast(directory, id, self.args, call).await?,
-                Err(_) => client.cast_elsewhere::<K>(id, &self.args, call).await?,
+                Ok(directory) => client.cast(directory, id, self.args, key).await?,
+                Err(_) => client.cast_elsewhere::<K>(id, &self.args, key).await?,
             }
             return Ok(());
         }
-        let mut message = client.message::<K>(id, &self.args, self.call)?;
+        let mut message = client.message::<K>(id, &self.args, key)?;
         message.due = self.due;
         message.expires = self.expires;
         client

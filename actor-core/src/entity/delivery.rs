@@ -162,6 +162,15 @@ impl<K: Handlers> Delivery<K> {
 }
 
 impl<K: Handlers> Reply<K> {
+    /// Says whether who waited went away.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::Typed(sender) => sender.is_closed(),
+            Self::Wire(_, sender) | Self::Written(_, _, sender) => sender.is_closed(),
+        }
+    }
+
     /// Answers with a refusal.
     pub(crate) fn refuse(self, refusal: Refusal) {
         match self {

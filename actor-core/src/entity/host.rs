@@ -134,7 +134,7 @@ impl<K: Handlers> Actor for EntityHost<K> {
             let pressed = K::DURABLE.is_some() && activation.hosting.lanes().is_pressed();
             match activation.slot.next(now, pressed) {
                 Next::Wait => {
-                    activation.hosting.became_idle();
+                    activation.rests();
                     return Ok(());
                 }
                 Next::Stop => {
@@ -163,6 +163,14 @@ impl<K: Handlers> Activation<K> {
     fn may_go_on(&self) -> bool {
         let slot = &self.slot;
         self.hosting.shards().holds(slot.shard, slot.tenure)
+    }
+
+    /// There is nothing to do: tells who waits for room if it is idle, and does not just wait for
+    /// its commits.
+    fn rests(&self) {
+        if self.hosting.lacks_room() && self.slot.idle_since().is_some() {
+            self.hosting.became_idle();
+        }
     }
 
     /// Handles a message at the time `now`; returns the time at its end.
@@ -300,6 +308,15 @@ impl<K: Handlers> Drop for Activation<K> {
             self.slot.settle(delivery, Settled::Refused(why));
         }
         self.directory.forget(&self.slot);
+        let (alarm, over) = self.slot.ended();
+        if let Some(alarm) = alarm {
+            // Until it rings it would keep the slot's memory, which no bound sees any more.
+            self.hosting.wheel().cancel(alarm);
+        }
+        if over {
+            // Otherwise the last verdict does it.
+            self.hosting.lanes().forget(self.lane_activation);
+        }
     }
 }
 

@@ -73,7 +73,7 @@ impl Client {
         directory: &Arc<Directory<K>>,
         id: &EntityId,
         args: K::Args,
-        call: Option<CallId>,
+        call: Option<(CallId, Recall)>,
     ) -> Result<(), Refusal> {
         if K::DURABLE.is_some() {
             let message = self.message::<K>(id, &args, call)?;
@@ -107,7 +107,7 @@ impl Client {
         &self,
         id: &EntityId,
         args: &K::Args,
-        call: Option<CallId>,
+        call: Option<(CallId, Recall)>,
     ) -> Result<(), Refusal> {
         let routed = self.cast_to_route::<K>(id, args, call)?;
         self.hosting.send_elsewhere(routed).await.map(drop)
@@ -117,11 +117,13 @@ impl Client {
         &self,
         id: &EntityId,
         args: &K::Args,
-        call: Option<CallId>,
+        call: Option<(CallId, Recall)>,
     ) -> Result<RoutedCall, Refusal> {
         let idempotent = K::METHODS[K::method(args)].idempotent;
         let mut invocation = self.invocation::<K>(id, args, Mode::Cast)?;
-        invocation.call = call;
+        if let Some((id, recall)) = call {
+            (invocation.call, invocation.recall) = (Some(id), recall);
+        }
         self.routed(invocation, role::<K>(), idempotent)
     }
 
@@ -152,7 +154,7 @@ impl Client {
         &self,
         id: &EntityId,
         args: &K::Args,
-        call: Option<CallId>,
+        call: Option<(CallId, Recall)>,
     ) -> Result<StoredMessage, Refusal> {
         if !id.is_valid() {
             return Err(Refusal::Decode(
@@ -167,13 +169,13 @@ impl Client {
         // derived ids they may send again.
         let again = self.origin.as_ref().filter(|origin| origin.sends_again());
         let recall = match call {
-            Some(_) => Some(Recall::Long),
+            Some((_, recall)) => Some(recall),
             None => again.map(|origin| origin.recall),
         };
         Ok(StoredMessage {
             kind: K::KIND.into(),
             id: id.clone(),
-            message: call.unwrap_or_else(fresh),
+            message: call.map_or_else(fresh, |(id, _)| id),
             method: K::METHODS[K::method(args)].name.into(),
             codec: Codec::Msgpack,
             args: K::encode_args(args, Codec::Msgpack)

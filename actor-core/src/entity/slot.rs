@@ -4,19 +4,24 @@
 //! (architecture D7). The host (`host.rs`) takes from here; callers and the committer lane put
 //! here. Every method is a short critical section without I/O.
 
+mod ending;
+
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use ractor::ActorRef;
 
+pub(crate) use ending::Idle;
+
 use super::{
     Encoded, Handlers,
     books::Books,
-    delivery::{Delivery, Reply},
+    delivery::Delivery,
     host::Poke,
+    in_flight::{InFlight, Joined},
 };
 use crate::{
     clock::Instant,
@@ -24,6 +29,7 @@ use crate::{
     hosting::Looks,
     id::{CallId, EntityKey, ShardId},
     shards::Tenure,
+    wheel::AlarmId,
 };
 
 /// What a refused caller is told to wait before it tries again.
@@ -91,16 +97,14 @@ pub(crate) struct Inner<K: Handlers> {
     pub(super) running: usize,
     pub(super) next_number: u64,
     touched: Instant,
-    /// Joined repeats by call id; an entry without waiters marks an id in flight.
-    pub(super) in_flight: BTreeMap<CallId, InFlight<K>>,
+    pub(super) in_flight: InFlight<K>,
+    /// Rings when it may have been idle for long enough.
+    idle_alarm: Option<AlarmId>,
+    /// Its host is gone: nothing is submitted any more.
+    ended: bool,
     /// Not before this (restart backoff).
     pub(crate) held_until: Option<Instant>,
     pub(crate) books: Books<K>,
-}
-
-pub(super) struct InFlight<K: Handlers> {
-    hash: u64,
-    waiters: Vec<Reply<K>>,
 }
 
 impl<K: Handlers> Slot<K> {
@@ -119,7 +123,9 @@ impl<K: Handlers> Slot<K> {
             running: 0,
             next_number: 0,
             touched: now,
-            in_flight: BTreeMap::new(),
+            in_flight: InFlight::new(),
+            idle_alarm: None,
+            ended: false,
             held_until: None,
             books: Books::new(),
         };
@@ -142,22 +148,24 @@ impl<K: Handlers> Slot<K> {
         if inner.closed || inner.retiring {
             return Admission::Closed(delivery);
         }
-        if let Some(identity) = delivery.identity()
-            && let Some(earlier) = inner.in_flight.get_mut(&identity.id)
-        {
-            if earlier.hash != identity.hash {
-                return Admission::Refused(Refusal::KeyReused);
+        let full = || {
+            let retry_after = RETRY_AFTER;
+            Admission::Refused(Refusal::Overloaded { retry_after })
+        };
+        if let Some(identity) = delivery.identity() {
+            let most = K::OPTIONS.mailbox;
+            match inner.in_flight.join(identity, &mut delivery.reply, most) {
+                Joined::No => {}
+                Joined::KeyReused => return Admission::Refused(Refusal::KeyReused),
+                Joined::Full => return full(),
+                Joined::Yes => {
+                    inner.extend_deadline(identity.id, delivery.deadline);
+                    return Admission::Joined;
+                }
             }
-            earlier
-                .waiters
-                .push(std::mem::replace(&mut delivery.reply, Reply::Nobody));
-            inner.extend_deadline(identity.id, delivery.deadline);
-            return Admission::Joined;
         }
         if inner.load() >= K::OPTIONS.mailbox {
-            return Admission::Refused(Refusal::Overloaded {
-                retry_after: RETRY_AFTER,
-            });
+            return full();
         }
         let number = inner.push(delivery);
         inner.poke();
@@ -211,10 +219,9 @@ impl<K: Handlers> Slot<K> {
             return false;
         };
         let identity = inner.queue[at].identity();
-        let joined =
-            identity.and_then(|identity| inner.in_flight.get_mut(&identity.id)?.waiters.pop());
+        let joined = identity.and_then(|identity| inner.in_flight.take_heir(identity.id));
         if let Some(waiter) = joined {
-            // Somebody else still waits for the same call: it stays, in their name.
+            // Somebody else made the same call: it stays, in their name.
             inner.queue[at].reply = waiter;
         } else {
             let delivery = inner.queue.remove(at).expect("the position was just found");
@@ -259,48 +266,11 @@ impl<K: Handlers> Slot<K> {
         Next::Run(inner.queue.pop_front().expect("the front was just seen"))
     }
 
-    /// Ends the activation if it has nothing to do and was not used for `idle`.
-    ///
-    /// Returns `None` when it ended, otherwise the time it was last used.
-    pub(crate) fn close_if_idle(&self, now: Instant, idle: Duration) -> Option<Instant> {
-        let mut inner = self.lock();
-        if inner.is_idle() && now.saturating_duration_since(inner.touched) >= idle {
-            inner.closed = true;
-            inner.poke();
-            return None;
-        }
-        Some(if inner.is_idle() { inner.touched } else { now })
-    }
-
     /// Notes that the store has messages which are not in memory.
     pub(crate) fn ring(&self) {
         let mut inner = self.lock();
         inner.look_again();
         inner.poke();
-    }
-
-    /// Lets the activation end when it has run what is in memory.
-    pub(crate) fn retire(&self) {
-        let mut inner = self.lock();
-        inner.retiring = true;
-        inner.poke();
-    }
-
-    /// Cuts off whatever runs.
-    pub(crate) fn cut_off(&self) {
-        let mut inner = self.lock();
-        inner.closed = true;
-        if let Some(actor) = &inner.actor {
-            actor.kill();
-        }
-    }
-
-    /// Ends the activation whatever it does; what is queued is returned.
-    pub(crate) fn close(&self) -> Vec<Delivery<K>> {
-        let mut inner = self.lock();
-        inner.closed = true;
-        inner.poke();
-        inner.queue.drain(..).collect()
     }
 
     /// Returns when it was last used, if it is idle.
@@ -316,11 +286,11 @@ impl<K: Handlers> Slot<K> {
 
     /// Answers a message and all repeats that joined it.
     pub(crate) fn settle(&self, delivery: Delivery<K>, outcome: Settled<K>) {
-        let joined = delivery.identity().and_then(|identity| {
+        let joined = delivery.identity().map(|identity| {
             let mut inner = self.lock();
-            let joined = inner.in_flight.remove(&identity.id);
+            let joined = inner.in_flight.end(identity.id);
             inner.id_done(identity.id);
-            joined.map(|joined| joined.waiters)
+            joined
         });
         let waiters = joined.unwrap_or_default();
         match outcome {
@@ -362,6 +332,11 @@ impl<K: Handlers> Inner<K> {
         self.queue.len() + self.running + self.books.uncommitted
     }
 
+    /// Says whether nothing will be heard of it any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended && self.books.uncommitted == 0
+    }
+
     fn is_done(&self) -> bool {
         self.queue.is_empty() && self.books.uncommitted == 0 && self.books.redo.is_empty()
     }
@@ -384,13 +359,7 @@ impl<K: Handlers> Inner<K> {
         self.next_number += 1;
         delivery.number = number;
         if let Some(identity) = delivery.identity() {
-            self.in_flight.insert(
-                identity.id,
-                InFlight {
-                    hash: identity.hash,
-                    waiters: Vec::new(),
-                },
-            );
+            self.in_flight.begin(identity);
         }
         self.queue.push_back(delivery);
         number
@@ -433,7 +402,7 @@ impl<K: Handlers> Inner<K> {
     /// Forgets that a message is in flight; for one that nobody waits for.
     pub(crate) fn forget_identity(&mut self, delivery: &Delivery<K>) {
         if let Some(identity) = delivery.identity() {
-            self.in_flight.remove(&identity.id);
+            self.in_flight.end(identity.id);
             self.id_done(identity.id);
         }
     }
@@ -442,18 +411,6 @@ impl<K: Handlers> Inner<K> {
     pub(crate) fn drain(&mut self) -> Vec<Delivery<K>> {
         let redo = std::mem::take(&mut self.books.redo);
         redo.into_iter().chain(self.queue.drain(..)).collect()
-    }
-}
-
-/// Slots as the wheel and the residency cap see them.
-pub(crate) trait Idle: Send + Sync {
-    /// As [`Slot::close_if_idle`].
-    fn close_if_idle(&self, now: Instant, idle: Duration) -> Option<Instant>;
-}
-
-impl<K: Handlers> Idle for Slot<K> {
-    fn close_if_idle(&self, now: Instant, idle: Duration) -> Option<Instant> {
-        Slot::close_if_idle(self, now, idle)
     }
 }
 

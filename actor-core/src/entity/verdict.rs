@@ -41,6 +41,7 @@ impl<K: Handlers> Pending<K> {
     pub(super) fn settle(self, verdict: Verdict) {
         let committed = matches!(verdict, Verdict::Committed(_));
         let (slot, sequence, bytes) = (self.slot.clone(), self.sequence, self.bytes);
+        let (hosting, activation) = (self.hosting.clone(), self.since);
         match verdict {
             Verdict::Committed(numbers) => self.committed(&numbers),
             Verdict::Conflict { write } if Some(write) == self.reply_write => self.already_done(),
@@ -50,7 +51,13 @@ impl<K: Handlers> Pending<K> {
             Verdict::Unclear(error) => self.unclear(&error),
             Verdict::Failed(error) => self.failed(&error),
         }
-        let released = slot.lock().answered(sequence, bytes, committed);
+        let mut inner = slot.lock();
+        let released = inner.answered(sequence, bytes, committed);
+        let over = inner.is_over();
+        drop(inner);
+        if over {
+            hosting.lanes().forget(activation);
+        }
         for reply in released {
             reply(if committed { Ok(()) } else { Err(()) });
         }

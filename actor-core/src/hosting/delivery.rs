@@ -17,7 +17,7 @@ use crate::{
     id::{EntityId, ShardId},
     mailbox::{Announcement, Effect, MailboxRow, StoredMessage},
     recall::Recall,
-    store::lane::{Item, Verdict, Write},
+    store::lane::{Item, NO_ACTIVATION, Verdict, Write},
     timers::HORIZON,
     topic::Position,
 };
@@ -169,17 +169,15 @@ impl Hosting {
     pub async fn commit(&self, shard: ShardId, writes: Vec<Write>) -> Result<Verdict, Refusal> {
         let epoch = self.epoch(shard)?;
         let (sender, receiver) = oneshot::channel();
-        let activation = self.next_activation();
         self.lanes().submit(Item {
             shard,
             epoch,
-            activation,
+            activation: NO_ACTIVATION,
             sequence: 1,
             writes,
             done: Box::new(move |verdict| drop(sender.send(verdict))),
         });
         let verdict = receiver.await;
-        self.lanes().forget(activation);
         verdict.map_err(|_| Refusal::Unavailable("the node is stopping".into()))
     }
 
@@ -277,13 +275,6 @@ impl Hosting {
         {
             // No room: it stays in SQL until an activation becomes idle.
             self.held.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// An activation became idle: rows that found no room are tried again.
-    pub(crate) fn became_idle(&self) {
-        if self.held.load(Ordering::Relaxed) && self.held.swap(false, Ordering::Relaxed) {
-            self.room.notify_one();
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, oneshot};
 use super::Hosting;
 use crate::{
     id::{Epoch, ShardId},
-    store::lane::{Item, Verdict},
+    store::lane::{Item, NO_ACTIVATION, Verdict},
 };
 
 /// Shards in which something is stored that this program is too old for.
@@ -96,21 +96,19 @@ impl Hosting {
                 continue; // Taken away meanwhile: nothing of ours can be stored any more.
             };
             let (sender, answer) = oneshot::channel::<Verdict>();
-            let activation = self.next_activation();
             self.lanes().submit(Item {
                 shard: *shard,
                 epoch,
-                activation,
+                activation: NO_ACTIVATION,
                 sequence: 1,
                 writes: Vec::new(),
                 done: Box::new(move |verdict| drop(sender.send(verdict))),
             });
-            answers.push((activation, answer));
+            answers.push(answer);
         }
-        for (activation, answer) in answers {
+        for answer in answers {
             // However it ended, it was answered after all before it.
             drop(answer.await);
-            self.lanes().forget(activation);
         }
         for shard in shards {
             self.lanes().settled(*shard).await;

@@ -126,6 +126,11 @@ pub trait Hosted: Send + Sync {
     fn ring(self: Arc<Self>, hosting: &Arc<Hosting>, id: &EntityId) -> Result<(), Refusal>;
     /// Returns the activations in the order of their ids.
     fn targets(&self) -> Vec<Target>;
+    /// Returns the activations that are idle, in any order, and since when each is.
+    fn idle(&self) -> Vec<(Instant, EntityId)> {
+        let idle = |target: Target| Some((target.idle_since?, target.id));
+        self.targets().into_iter().filter_map(idle).collect()
+    }
     /// Says whether the row is in memory.
     fn holds(&self, id: &EntityId, seq: i64) -> bool;
     /// Ends an activation if it is idle; says whether it did.

@@ -21,6 +21,9 @@ const POLL_ROWS: u32 = 1024;
 /// Statements of one poll; the next poll goes on where it ended.
 const POLL_PAGES: usize = 8;
 
+/// Rows that are handed on before others may run.
+const ROWS_AT_ONCE: usize = 64;
+
 /// Polls that go on where another ended are so much closer together, +-20 %: what waits behind a
 /// backlog is found soon, and the backlog does not take the machine.
 const POLLS_ON: u32 = 10;
@@ -70,7 +73,8 @@ impl Hosting {
             });
             let rows = rows.await?;
             let full = rows.len() == POLL_ROWS as usize;
-            for row in rows {
+            for (index, row) in rows.into_iter().enumerate() {
+                self.breathe(index).await;
                 after = row.as_ref().map_or_else(|row| row.seq, |row| row.seq);
                 self.accept_stored(row);
             }
@@ -138,10 +142,18 @@ impl Hosting {
                 mailbox::timers(connection, &shards, horizon, TIMERS_MAX as u32).await
             })
         });
-        for row in rows.await? {
+        for (index, row) in rows.await?.into_iter().enumerate() {
+            self.breathe(index).await;
             self.accept_stored(row);
         }
         Ok(())
+    }
+
+    /// Lets others run between two of many rows.
+    async fn breathe(&self, index: usize) {
+        if index % ROWS_AT_ONCE == ROWS_AT_ONCE - 1 {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Polls until the node stops.

@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
-use super::{Hosted, Hosting, Role};
+use super::{Hosted, Hosting, Role, search::Search};
 use crate::{
     clock::Instant,
     error::Refusal,
@@ -32,6 +32,8 @@ pub(super) struct Residents {
     bytes: AtomicUsize,
     bytes_max: usize,
     by_shard: Box<[AtomicUsize]>,
+    /// Looks for idle ones when there are too many.
+    search: Search,
     /// A shard lost its last one.
     emptied: Notify,
 }
@@ -41,6 +43,7 @@ impl Residents {
         Self {
             by_shard: (0..shards).map(|_| AtomicUsize::new(0)).collect(),
             emptied: Notify::new(),
+            search: Search::default(),
             count: AtomicUsize::new(0),
             count_max: count_max.max(1),
             bytes: AtomicUsize::new(0),
@@ -153,6 +156,11 @@ impl Hosting {
         self.residents.in_shard(shard) > 0
     }
 
+    /// Returns how often it was looked for idle activations, to make room for others.
+    pub fn room_searches(&self) -> u64 {
+        self.residents.search.count()
+    }
+
     /// Says whether the node has as many activations as it may.
     pub(super) fn is_full(&self) -> bool {
         self.residents.is_full()
@@ -186,38 +194,54 @@ impl Hosting {
         Ok(resident)
     }
 
+    /// Says whether something waits for room: stored messages, or callers that were refused.
+    pub(crate) fn lacks_room(&self) -> bool {
+        self.held.load(Ordering::Relaxed) || self.residents.search.is_in_vain()
+    }
+
+    /// An activation became idle: there is room, and rows that found none are tried again.
+    pub(crate) fn became_idle(&self) {
+        self.residents.search.became_idle();
+        if self.held.swap(false, Ordering::Relaxed) {
+            self.room.notify_one();
+        }
+    }
+
     /// Makes room for one more activation: at a cap, idle ones leave, least recently used first,
     /// durable kinds before volatile ones.
     ///
     /// # Errors
     /// `Overloaded` if none is idle.
     fn make_room(&self) -> Result<(), Refusal> {
-        if !self.is_full() {
+        let full = self.is_full();
+        if !full || self.residents.search.run(self.now(), || self.evict_idle()) {
             return Ok(());
         }
-        let mut idle: Vec<(bool, Instant, Arc<dyn Hosted>, EntityId)> = Vec::new();
+        Err(Refusal::Overloaded {
+            retry_after: RETRY_AFTER,
+        })
+    }
+
+    /// Lets a part of the idle activations leave; returns how many do.
+    fn evict_idle(&self) -> usize {
+        let mut idle: Vec<(bool, Instant, &Arc<dyn Hosted>, EntityId)> = Vec::new();
         for hosted in self.kinds.values() {
             let volatile = hosted.role() == Role::Entity;
-            for target in hosted.targets() {
-                if let Some(since) = target.idle_since {
-                    idle.push((volatile, since, hosted.clone(), target.id));
-                }
-            }
+            let of_kind = hosted.idle().into_iter();
+            idle.extend(of_kind.map(|(since, id)| (volatile, since, hosted, id)));
         }
-        idle.sort_by_key(|(volatile, since, hosted, _)| (*volatile, *since, hosted.kind()));
+        let order = |a: &(_, _, &Arc<dyn Hosted>, _), b: &(_, _, &Arc<dyn Hosted>, _)| {
+            (a.0, a.1, a.2.kind(), &a.3).cmp(&(b.0, b.1, b.2.kind(), &b.3))
+        };
         let wanted = self.residents.leaving();
-        let mut left = 0;
-        for (_, _, hosted, id) in idle {
-            left += usize::from(hosted.evict(&id));
-            if left >= wanted {
-                break;
-            }
+        if wanted < idle.len() {
+            // Only those that leave are put in order; the others take the place of who was called
+            // meanwhile.
+            idle.select_nth_unstable_by(wanted, order);
         }
-        if left == 0 {
-            return Err(Refusal::Overloaded {
-                retry_after: RETRY_AFTER,
-            });
-        }
-        Ok(())
+        let first = wanted.min(idle.len());
+        idle[..first].sort_unstable_by(order);
+        let left = idle.iter().filter(|(_, _, hosted, id)| hosted.evict(id));
+        left.take(wanted).count()
     }
 }

@@ -25,7 +25,7 @@ use std::{
 
 use tokio::{sync::oneshot, task::JoinHandle};
 
-pub use self::item::{Announced, EventHook, Item, Verdict, Write};
+pub use self::item::{Announced, EventHook, Item, NO_ACTIVATION, Verdict, Write};
 use self::{queue::Queue, task::Lane};
 use super::Store;
 use crate::{
@@ -150,6 +150,11 @@ impl Lanes {
     /// has ended and got all its verdicts; the lanes remember failed ones until then.
     pub fn forget(&self, activation: u64) {
         self.0.queue.forget(activation);
+    }
+
+    /// Returns of how many activations the lanes remember that an item was not committed.
+    pub fn failed(&self) -> usize {
+        self.0.queue.failed()
     }
 
     /// Waits until no commit that touched `shard` is unclear; read the epoch and reload after it.

@@ -47,13 +47,17 @@ impl Write {
     }
 }
 
+/// The activation of items that come from none: what becomes of one of them says nothing about the
+/// others, and nothing is remembered of it.
+pub const NO_ACTIVATION: u64 = 0;
+
 /// Writes that are stored all or not at all, and whom to tell.
 pub struct Item {
     /// The shard that fences the writes.
     pub shard: ShardId,
     /// The epoch under which they were decided.
     pub epoch: Epoch,
-    /// The activation they come from, unique on this node.
+    /// The activation they come from, unique on this node, or [`NO_ACTIVATION`].
     pub activation: u64,
     /// The number of the item within its activation, for traces.
     pub sequence: u64,

@@ -16,7 +16,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::item::{Item, Verdict, Write};
+use super::item::{Item, NO_ACTIVATION, Verdict, Write};
 use crate::{
     clock::Clock,
     id::{Epoch, ShardId},
@@ -109,7 +109,7 @@ impl Queue {
         let mut state = self.lock();
         let refused = refusal(&state, self.items_max);
         if let Some(error) = refused {
-            state.failed.insert(body.activation);
+            state.fail(body.activation);
             drop(state);
             return done(Verdict::Failed(error));
         }
@@ -241,7 +241,7 @@ impl Queue {
     }
 
     pub(super) fn fail(&self, activation: u64) {
-        self.lock().failed.insert(activation);
+        self.lock().fail(activation);
     }
 
     pub(super) fn forget(&self, activation: u64) {
@@ -250,6 +250,11 @@ impl Queue {
 
     pub(super) fn has_failed(&self, activation: u64) -> bool {
         self.lock().failed.contains(&activation)
+    }
+
+    /// Returns of how many activations it is remembered that an item was not committed.
+    pub(super) fn failed(&self) -> usize {
+        self.lock().failed.len()
     }
 
     /// Marks shards as touched by an unclear commit.
@@ -297,6 +302,12 @@ impl State {
             self.blocked.entry(shard).or_default().push_back(item);
         } else {
             self.items.push_back(item);
+        }
+    }
+
+    fn fail(&mut self, activation: u64) {
+        if activation != NO_ACTIVATION {
+            self.failed.insert(activation);
         }
     }
 
