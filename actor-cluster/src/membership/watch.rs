@@ -55,7 +55,7 @@ impl Member {
     }
 
     async fn testify(&self, seen: &PeerId) -> Result<Declared, StoreError> {
-        let (me, ttl) = (self.node().clone(), self.terms.ttl);
+        let (me, ttl) = ((self.node().clone(), self.incarnation()), self.terms.ttl);
         let suspect = (seen.node.clone(), seen.incarnation);
         let declared = self.hosting.store().write("declare dead", move |c| {
             Box::pin(async move { suspicions::declare(c, &suspect, &me, ttl).await })
