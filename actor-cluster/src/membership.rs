@@ -3,6 +3,7 @@
 //! [`step`] decides, the task in `membership/task.rs` acts. Not here: the row in SQL
 //! ([`actor_core::store::nodes`]) and which shards a member takes ([`crate::shard`]).
 
+pub(crate) mod drain;
 mod handoff;
 mod pace;
 mod regain;

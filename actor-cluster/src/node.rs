@@ -33,12 +33,7 @@ use actor_core::{
     hosting::{Hosting, Resources},
     id::{Incarnation, NodeId},
     store::{
-        Store,
-        lock::FileLock,
-        machines,
-        migrate::Migration,
-        nodes::{leave, set_draining},
-        ownership::release,
+        Store, lock::FileLock, machines, migrate::Migration, nodes::leave, ownership::release,
     },
 };
 use tokio::{
@@ -56,7 +51,7 @@ pub use self::{
 };
 pub use crate::singleton::{SingletonState, SingletonStatus};
 use crate::{
-    membership::{Loss, task::Member},
+    membership::{Loss, drain::say_draining, task::Member},
     routing::Peers,
     singleton::{Roster, Singleton, Singletons},
     snowflake::Snowflakes,
@@ -223,15 +218,11 @@ impl Node {
         if was {
             self.inner.changes.note(What::Drains);
         }
-        if was && let Err(error) = self.say_draining().await {
-            // Only peers that place shards miss it; the drain goes on.
-            tracing::warn!(%error, "the drain could not be announced");
-        }
         if let Some(member) = self.inner.member.get() {
-            let within = self.inner.settings.drain_timeout;
-            if let Err(error) = member.give_up_all(within).await {
-                tracing::warn!(%error, "shards could not be handed over");
-            }
+            member.drain(self.inner.settings.drain_timeout).await;
+        } else if was && let Err(error) = say_draining(&self.inner.hosting).await {
+            // Nobody could take anything; the drain goes on.
+            tracing::warn!(%error, "the drain could not be announced");
         }
         if let Some(singletons) = self.inner.singletons.get() {
             // Before the rest: they may still call what runs here.
@@ -295,14 +286,6 @@ impl Node {
         let links = self.inner.links.lock();
         let links = links.unwrap_or_else(PoisonError::into_inner);
         links.as_ref().map(|met| met.peers.clone())
-    }
-
-    async fn say_draining(&self) -> Result<(), actor_core::store::StoreError> {
-        let (node, life) = (self.name().clone(), self.incarnation());
-        let said = self.inner.hosting.store().write("say draining", move |c| {
-            Box::pin(async move { set_draining(c, &node, life, true).await })
-        });
-        said.await.map(drop)
     }
 
     async fn leave(&self) -> Result<(), actor_core::store::StoreError> {

@@ -108,6 +108,10 @@ pub trait Transport: fmt::Debug + Send + Sync {
     /// Dials `peer` once, learns who answers there, and hangs up.
     fn probe(&self, peer: Peer) -> BoxFuture<'static, Result<PeerId, DialFailure>>;
 
+    /// Says whether peers can still arrive; `false` before [`LinkEvent::ListenerLost`] is told, and
+    /// for ever after.
+    fn is_listening(&self) -> bool;
+
     /// Returns the news from now on. Up to 1024 wait; a reader that falls behind is told so, and
     /// looks at [`Transport::snapshot`].
     fn events(&self) -> broadcast::Receiver<LinkEvent>;

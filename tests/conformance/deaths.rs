@@ -27,9 +27,18 @@ async fn declare(
     suspect: (&'static str, Incarnation),
     witness: &'static str,
 ) -> Result<Declared, StoreError> {
+    declare_in_life(bed, suspect, (witness, Incarnation(1))).await
+}
+
+async fn declare_in_life(
+    bed: &Bed,
+    suspect: (&'static str, Incarnation),
+    witness: (&'static str, Incarnation),
+) -> Result<Declared, StoreError> {
     let suspect = (NodeId::new(suspect.0), suspect.1);
+    let witness = (NodeId::new(witness.0), witness.1);
     let write = bed.sql(move |c| {
-        Box::pin(async move { suspicions::declare(c, &suspect, &NodeId::new(witness), TTL).await })
+        Box::pin(async move { suspicions::declare(c, &suspect, &witness, TTL).await })
     });
     write.await
 }
@@ -111,6 +120,32 @@ async fn a_witness_that_was_wrong_is_not_believed_again() -> Result<()> {
         assert_eq!(doubted, 1);
         assert_eq!(declared, Declared::Undecided);
         assert_eq!(state(&bed, "suspect").await?, NodeState::Up);
+        Ok(())
+    })
+    .await
+}
+
+/// It was declared dead itself, or began a new life, and does not know yet.
+#[tokio::test]
+async fn a_witness_without_a_lease_in_this_life_is_not_believed() -> Result<()> {
+    for_each_backend(async |backend| {
+        let bed = Bed::new(backend).await?;
+        let life = register(&bed, "suspect").await?;
+        let by_suspect = declare_in_life(&bed, ("a", Incarnation(1)), ("suspect", life)).await?;
+
+        let by_dead = declare(&bed, ("suspect", life), "a").await?;
+        let next = register(&bed, "a").await?;
+        let by_former = declare(&bed, ("suspect", life), "a").await?;
+        let up = state(&bed, "suspect").await?;
+        let by_next = declare_in_life(&bed, ("suspect", life), ("a", next)).await?;
+
+        assert_eq!(by_suspect, Declared::Dead);
+        assert_eq!(
+            (by_dead, by_former),
+            (Declared::Undecided, Declared::Undecided)
+        );
+        assert_eq!(up, NodeState::Up);
+        assert_eq!(by_next, Declared::Dead);
         Ok(())
     })
     .await

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use actor_core::{
     id::{Epoch, GroupId, Incarnation, NodeId, ShardId},
-    store::{BoxFuture, Connection, Sql, StoreError, StoreErrorKind, Verdict, nodes, ownership},
+    store::{
+        BoxFuture, Connection, Sql, StoreError, StoreErrorKind, Verdict, nodes, ownership,
+        suspicions::{self, Declared, Life},
+    },
 };
 use actor_tests::{
     Context as _, Result,
@@ -219,6 +222,51 @@ async fn a_takeover_sees_an_owner_that_came_while_it_waited() -> Result<()> {
         }
     }
     panic!("the takeovers never met");
+}
+
+/// Says that `witness` saw `suspect` dead, inside a transaction.
+fn declare<'c>(
+    c: &'c mut Connection,
+    suspect: &'c Life,
+    witness: &'c Life,
+) -> BoxFuture<'c, Result<Declared, StoreError>> {
+    Box::pin(suspicions::declare(c, suspect, witness, TTL))
+}
+
+/// The network between two nodes broke, and each saw the other dead at the same moment.
+#[tokio::test]
+async fn of_two_nodes_that_declare_each_other_dead_one_lives() -> Result<()> {
+    let (backend, name) = named();
+    let bed = Bed::with(backend, patient()).await?;
+    let others = bed.second_store().await?;
+    let life = register(&bed.store, "b").await?;
+    let (a, b) = ((NodeId::new("a"), Incarnation(1)), (NodeId::new("b"), life));
+    let (witness, suspect) = (a.clone(), b.clone());
+    let first = Paused::after(&others, move |c| {
+        Box::pin(async move { declare(c, &suspect, &witness).await })
+    });
+    let first = first.await?;
+    let store = bed.store.clone();
+    let second = tokio::spawn(async move {
+        let declared = store.write("second", move |c| {
+            Box::pin(async move { declare(c, &a, &b).await })
+        });
+        declared.await
+    });
+    waiting(&others, &name, 1).await?;
+
+    let first = first.commit().await?;
+    let second = soon().limit("the second one", second).await???;
+
+    assert_eq!((first, second), (Declared::Dead, Declared::Undecided));
+    let rows = bed
+        .store
+        .read("nodes", |c| Box::pin(nodes::list(c)))
+        .await?;
+    let alive = rows.iter().filter(|row| !row.lease_left.is_zero());
+    let alive: Vec<_> = alive.map(|row| row.node.as_str()).collect();
+    assert_eq!(alive, ["a"]);
+    Ok(())
 }
 
 /// Takes shard 0 without a look at the former owner.

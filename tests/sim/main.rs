@@ -12,6 +12,7 @@ mod cluster;
 mod crashes;
 mod cycles;
 mod determinism;
+mod drains;
 mod fences;
 mod groups;
 mod handoff;

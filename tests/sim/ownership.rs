@@ -311,6 +311,27 @@ async fn a_node_that_loses_its_port_stops_serving(sim: Sim) {
     assert_eq!(life, 2);
 }
 
+/// Before the node listens to what its links tell.
+#[sim::test(nodes = 2, host(Counter), seeds = 4)]
+async fn a_node_that_loses_its_port_while_it_starts_does_not_serve_either(sim: Sim) {
+    sim.lease_ttl(5 * MINUTE);
+    sim.advance(MINUTE).await;
+    sim.shutdown(1).await.expect("it stops in order");
+    let life = async || number(&sim, "SELECT incarnation FROM nodes WHERE node = 'n1'").await;
+    // It has joined then, and waits to see who else is there.
+    sim.fault(1, Fault::slow(20 * SECOND).only("shard map"));
+    sim.start_node(1);
+    sim.advance(5 * SECOND).await;
+    let joined = life().await;
+
+    sim.lose_port(1);
+    sim.advance(MINUTE).await;
+
+    assert_eq!(joined, 2, "it has registered");
+    assert_eq!(life().await, 3, "it went on without its port");
+    assert!(sim.is_up(1), "its next life has the port again");
+}
+
 /// Nobody stops for it, and nothing that was acknowledged is lost.
 #[sim::test(nodes = 3, host(Counter), seeds = 6)]
 async fn a_database_clock_that_steps_back_stops_nobody(sim: Sim) {

@@ -13,6 +13,8 @@ use actor_core::{
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
+use crate::rows::waiting;
+
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const TTL: Duration = Duration::from_secs(10);
@@ -381,5 +383,38 @@ async fn stored_messages_wait_for_the_lease_and_are_not_stuck(sim: Sim) -> actor
     let mut lines = ledger.lines().await?;
     lines.sort();
     assert_eq!(lines, ["cast", "first", "timer"]);
+    Ok(())
+}
+
+/// Those that were stored before the takeover, too, and not only at the next poll.
+#[sim::test(nodes = 3, host(Ledger), seeds = 6)]
+async fn stored_messages_run_as_soon_as_the_lease_is_over(sim: Sim) -> actor_core::Result<()> {
+    sim.advance(20 * SECOND).await;
+    let owner = sim.owner::<Ledger>("a").expect("somebody owns it");
+    let ledger = sim.entity::<Ledger>("a");
+    ledger.add("first".into()).await?;
+    sim.crash(owner);
+    sim.advance(2 * SECOND).await;
+    let next = sim.owner::<Ledger>("a").expect("it was taken at once");
+    ledger.add("cast".into()).cast().await?;
+    let waits = waiting(&sim).await;
+    let is_over = async || {
+        let over = sim.run_on(next, |node| async move {
+            let hosting = node.hosting();
+            let shard = hosting.shard_of("ledger", "a");
+            hosting.shards().is_outlasted(shard)
+        });
+        over.await.expect("it lives")
+    };
+
+    let began = sim.now();
+    while !is_over().await {
+        assert!(sim.now() < began + 2 * TTL, "the lease is never over");
+        sim.advance(SECOND / 20).await;
+    }
+    sim.advance(SECOND / 4).await;
+
+    assert_eq!(waits, 1, "it waits for the lease");
+    assert_eq!(waiting(&sim).await, 0, "it is left to the next poll");
     Ok(())
 }

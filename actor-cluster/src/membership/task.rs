@@ -51,14 +51,16 @@ pub(crate) struct Member {
     pub(crate) drain_within: Duration,
     pub(crate) placement: Arc<Mutex<placement::Cached>>,
     pub(crate) sightings: Arc<Mutex<Sightings>>,
+    /// Held by whoever reads the rows and takes what they say is to be taken.
+    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What the database says about who is there and who owns what.
-struct Map {
-    nodes: Vec<NodeRow>,
-    shards: Vec<ShardRow>,
+pub(super) struct Map {
+    pub(super) nodes: Vec<NodeRow>,
+    pub(super) shards: Vec<ShardRow>,
     declined: Vec<(ShardId, NodeId, Incarnation)>,
-    catalog: Catalog,
+    pub(super) catalog: Catalog,
 }
 
 impl Member {
@@ -202,6 +204,7 @@ impl Member {
     /// Does one round of balancing, with nothing said about the shards that are `leaving`; returns
     /// what another node should have.
     pub(crate) async fn balance(&self, leaving: &[ShardId]) -> Result<Vec<ShardId>, StoreError> {
+        let turn = self.turn.lock().await;
         let map = self.read_map().await?;
         self.hosting.groups().learn(map.catalog.clone());
         self.heed(&map.nodes);
@@ -226,6 +229,7 @@ impl Member {
         // What is free goes first: nobody serves it; what is given up is served until it goes.
         let won = self.take(moves.take).await;
         let won = self.regain(unserved).await | won?;
+        drop(turn);
         if won {
             self.hosting.take_up().await?;
         }
@@ -380,7 +384,7 @@ impl Member {
         taken.await
     }
 
-    async fn read_map(&self) -> Result<Map, StoreError> {
+    pub(super) async fn read_map(&self) -> Result<Map, StoreError> {
         let read = self.hosting.store().read("shard map", |c| {
             Box::pin(async move {
                 Ok(Map {
@@ -402,19 +406,6 @@ impl Member {
     /// Returns how many nodes hold a lease by the database's judgement.
     pub(crate) async fn count_there(&self) -> Result<usize, StoreError> {
         Ok(candidates::there(&self.read_map().await?.nodes).len())
-    }
-
-    /// Returns those of this node's shards that another node may own, by the database's judgement.
-    pub(crate) async fn inheritable(&self) -> Result<Vec<ShardId>, StoreError> {
-        let map = self.read_map().await?;
-        let groups = candidates::of_groups(&map.nodes, &map.catalog);
-        let count = self.hosting.groups().count();
-        let has_heirs = |shard: &ShardId| {
-            let heirs = groups.get(shard.group(count).0 as usize);
-            heirs.is_some_and(|heirs| heirs.keys().any(|node| node != self.node()))
-        };
-        let owned = self.hosting.shards().owned().into_iter();
-        Ok(owned.map(|(shard, _)| shard).filter(has_heirs).collect())
     }
 
     pub(super) fn node(&self) -> &NodeId {

@@ -26,16 +26,18 @@ impl Member {
         };
         let mut events = peers.links.events();
         loop {
+            // Asked and not only told: it may have been lost before this began to listen, or be
+            // among news that were too many. Whoever gets the port next could speak in its name.
+            if !peers.links.is_listening() {
+                return self.drop_everything(Loss::Unreachable).await;
+            }
             let seen = match events.recv().await {
                 Ok(LinkEvent::Unreached {
                     peer,
                     why,
                     had_link: true,
                 }) if is_death(&peer, &why) => peer,
-                // Whoever gets the port next could speak in its name.
-                Ok(LinkEvent::ListenerLost(_)) => {
-                    return self.drop_everything(Loss::Unreachable).await;
-                }
+                // What shows a death comes again with the next dial.
                 Ok(_) | Err(RecvError::Lagged(_)) => continue,
                 Err(RecvError::Closed) => return,
             };
@@ -55,7 +57,7 @@ impl Member {
     }
 
     async fn testify(&self, seen: &PeerId) -> Result<Declared, StoreError> {
-        let (me, ttl) = (self.node().clone(), self.terms.ttl);
+        let (me, ttl) = ((self.node().clone(), self.incarnation()), self.terms.ttl);
         let suspect = (seen.node.clone(), seen.incarnation);
         let declared = self.hosting.store().write("declare dead", move |c| {
             Box::pin(async move { suspicions::declare(c, &suspect, &me, ttl).await })

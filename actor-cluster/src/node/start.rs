@@ -243,6 +243,7 @@ async fn join(node: &Node, terms: Terms, expected: usize, sent: Instant) -> Resu
         drain_within: node.inner.settings.drain_timeout,
         placement: Arc::default(),
         sightings: Arc::default(),
+        turn: Arc::default(),
     };
     node.own(tokio::spawn(member.clone().keep_lease(sent)));
     // Whoever comes first would take everything, only to give it away again.

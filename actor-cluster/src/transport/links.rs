@@ -58,6 +58,8 @@ pub(super) struct Shared {
     inbound: OnceLock<Arc<dyn Inbound>>,
     /// Whether links of peers are welcome.
     open: AtomicBool,
+    /// Whether the listener is lost.
+    lost: AtomicBool,
     events: broadcast::Sender<LinkEvent>,
 }
 
@@ -128,6 +130,7 @@ impl Links {
             me: Mutex::new(me),
             inbound: OnceLock::new(),
             open: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
             events: broadcast::Sender::new(EVENTS_KEPT),
         });
         Ok(Self {
@@ -249,6 +252,10 @@ impl Transport for Links {
         })
     }
 
+    fn is_listening(&self) -> bool {
+        !self.shared.lost.load(Ordering::Acquire)
+    }
+
     fn events(&self) -> broadcast::Receiver<LinkEvent> {
         self.shared.events.subscribe()
     }
@@ -292,6 +299,9 @@ impl Shared {
 
     /// Tells whoever listens.
     pub(super) fn emit(&self, event: LinkEvent) {
+        if matches!(event, LinkEvent::ListenerLost(_)) {
+            self.lost.store(true, Ordering::Release);
+        }
         // Nobody may listen.
         let _ = self.events.send(event);
     }

@@ -58,22 +58,30 @@ impl Hosting {
         }
     }
 
-    /// Waits until nothing runs in at least one of these retired shards and everything of it is
-    /// stored; returns all for which that is so, each with its last epoch unless it was taken away
-    /// meanwhile. This node does not know them any more then: their rows may be released.
+    /// Waits until nothing runs in at least one of these retired shards, and returns all for which
+    /// that is so, in the same order.
+    ///
+    /// # Cancel safety
+    /// It only waits.
+    pub async fn emptied(&self, shards: &[ShardId]) -> Vec<ShardId> {
+        self.residents.emptied(shards).await
+    }
+
+    /// Waits until everything of these retired shards is stored, in which nothing runs any more;
+    /// returns each with its last epoch, unless it was taken away meanwhile. This node does not
+    /// know them any more then: their rows may be released.
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing, or leaves shards that are known no more and whose rows
-    /// still name this node; the next round of balancing finds them.
-    pub async fn vacated(&self, shards: &[ShardId]) -> Vec<(ShardId, Option<Epoch>)> {
-        let empty = self.residents.emptied(shards).await;
-        self.flush(&empty).await;
-        let vacate = |shard| {
-            let epoch = self.shards.epoch(shard);
-            self.shards.revoke(shard);
-            (shard, epoch)
+    /// still name this node; the next look at the rows finds them.
+    pub async fn vacate(&self, empty: &[ShardId]) -> Vec<(ShardId, Option<Epoch>)> {
+        self.flush(empty).await;
+        let vacate = |shard: &ShardId| {
+            let epoch = self.shards.epoch(*shard);
+            self.shards.revoke(*shard);
+            (*shard, epoch)
         };
-        empty.into_iter().map(vacate).collect()
+        empty.iter().map(vacate).collect()
     }
 
     /// Cuts off what still runs in these shards, sorted; its callers learn that the outcome is

@@ -98,12 +98,14 @@ impl Hosting {
     async fn outlast(self: &Arc<Self>, waits: &mut Waits) -> Result<(), StoreError> {
         let (open, now) = (self.shards.to_outlast(), self.now());
         waits.retain(|known, _| open.binary_search(known).is_ok());
-        let mut outlasted = false;
+        let mut outlasted = Vec::new();
         let mut asked = Vec::new();
         for (shard, tenure) in open {
             match waits.get(&(shard, tenure)) {
                 Some(wait) if wait.until() > now => {}
-                Some(Wait::Over(_)) => outlasted |= self.shards.outlast(shard, tenure),
+                Some(Wait::Over(_)) => {
+                    outlasted.extend(self.shards.outlast(shard, tenure).then_some(shard));
+                }
                 Some(Wait::Ask(_)) | None => asked.push((shard, tenure)),
             }
         }
@@ -118,7 +120,7 @@ impl Hosting {
             for (shard, tenure) in asked {
                 match left.iter().find(|(row, _)| *row == shard) {
                     Some((_, left)) if left.is_zero() => {
-                        outlasted |= self.shards.outlast(shard, tenure);
+                        outlasted.extend(self.shards.outlast(shard, tenure).then_some(shard));
                     }
                     Some((_, left)) => {
                         waits.insert((shard, tenure), Wait::Over(self.now() + *left));
@@ -128,8 +130,10 @@ impl Hosting {
             }
         }
         let mut kinds = self.kinds.values();
-        if outlasted && kinds.any(|hosted| hosted.takeover() == Takeover::Lease) {
-            self.take_up().await?;
+        if !outlasted.is_empty() && kinds.any(|hosted| hosted.takeover() == Takeover::Lease) {
+            // What waits for the kind there was read when the shard was won, in vain.
+            outlasted.sort_unstable();
+            self.read_waiting(outlasted).await?;
         }
         Ok(())
     }

@@ -40,13 +40,22 @@ impl Hosting {
     /// When the store does not answer; the next poll finds them then, or the next call of this.
     pub async fn take_up(self: &Arc<Self>) -> Result<(), StoreError> {
         let won = self.taken_up.new_among(self.shards.owned());
-        let shards: Vec<_> = won.iter().map(|(shard, _)| *shard).collect();
-        if shards.is_empty() {
+        if won.is_empty() {
             return Ok(());
         }
+        let shards = won.iter().map(|(shard, _)| *shard).collect();
+        self.read_waiting(shards).await?;
+        self.taken_up.note(won);
+        Ok(())
+    }
+
+    /// Reads what these shards, sorted, have waiting, whether or not it was read before.
+    pub(super) async fn read_waiting(
+        self: &Arc<Self>,
+        shards: Vec<ShardId>,
+    ) -> Result<(), StoreError> {
         let next = self.read_ready(Some(&shards), 0).await?;
         self.fetch_timers(Some(&shards), HORIZON).await?;
-        self.taken_up.note(won);
         if next > 0 {
             let hosting = self.clone();
             self.spawn(async move { hosting.read_on(&shards, next).await });

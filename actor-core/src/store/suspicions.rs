@@ -37,11 +37,20 @@ pub fn witnesses_needed(unexpired: usize) -> Option<usize> {
     }
 }
 
-// The row is locked, so that of two witnesses the second sees the first one's testimony.
+// Suspect and witnesses are locked together, in the order of their names. So of two witnesses the
+// second sees the first one's testimony, and of two nodes that declare each other dead at the same
+// moment the second sees that its own lease is over.
 const LOCK: Sql = Sql {
-    sqlite: "SELECT 1 FROM nodes WHERE node = $1 AND incarnation = $2 AND expires_at > 0",
-    postgres: "SELECT 1::bigint FROM nodes
-               WHERE node = $1 AND incarnation = $2 AND expires_at > 0 FOR UPDATE",
+    sqlite: "SELECT node, incarnation, expires_at > 0,
+               expires_at > $4 AND expires_at <= $4 + 2 * ttl_ms
+             FROM nodes WHERE node IN ($1, $3) OR node IN
+               (SELECT witness FROM suspicions WHERE node = $1 AND incarnation = $2)
+             ORDER BY node",
+    postgres: "SELECT node, incarnation, expires_at > 0,
+                 expires_at > actor_now() + $4 AND expires_at <= actor_now() + $4 + 2 * ttl_ms
+               FROM nodes WHERE node IN ($1, $3) OR node IN
+                 (SELECT witness FROM suspicions WHERE node = $1 AND incarnation = $2)
+               ORDER BY node FOR UPDATE OF nodes",
 };
 
 const TESTIFY: Sql = Sql {
@@ -74,24 +83,32 @@ const BELIEVED: Sql = Sql {
 };
 
 /// Stores that `witness` saw `suspect` dead, and ends the suspect's lease if that is enough
-/// evidence. Must run inside a transaction.
+/// evidence. A witness that holds no lease in this life is not believed. Must run inside a
+/// transaction.
 ///
 /// # Errors
 /// When a statement fails.
 pub async fn declare(
     c: &mut Connection,
     suspect: &Life,
-    witness: &NodeId,
+    witness: &Life,
     ttl: Duration,
 ) -> Result<Declared, StoreError> {
     let (node, life) = suspect;
     let named = || vec![Value::from(node), Value::from(*life)];
-    if c.query_one(&LOCK, named()).await?.is_none() {
+    let (lives, holds) = lock(c, suspect, witness).await?;
+    if !lives {
         return Ok(Declared::Ended);
     }
+    if !holds {
+        return Ok(Declared::Undecided);
+    }
     let mut values = named();
-    values.extend([witness.into(), Value::NOW]);
+    values.extend([Value::from(&witness.0), Value::NOW]);
     c.execute(&TESTIFY, values).await?;
+    // Once more: who testified while this waited for the suspect's row counts, too, and must not
+    // be declared dead meanwhile.
+    lock(c, suspect, witness).await?;
     let unexpired = count(c, &UNEXPIRED, vec![Value::NOW]).await?;
     let mut values = named();
     values.extend([Value::NOW, Value::ago(ttl)]);
@@ -103,6 +120,24 @@ pub async fn declare(
         return Ok(Declared::Dead);
     }
     Ok(Declared::Ended)
+}
+
+/// Locks the rows of the suspect and of all who testify against it. Returns whether that life of
+/// the suspect has not ended, and whether that life of the witness holds a lease.
+async fn lock(
+    c: &mut Connection,
+    suspect: &Life,
+    witness: &Life,
+) -> Result<(bool, bool), StoreError> {
+    let (node, life) = suspect;
+    let values = vec![node.into(), (*life).into(), (&witness.0).into(), Value::NOW];
+    let (mut lives, mut holds) = (false, false);
+    for row in c.query(&LOCK, values).await? {
+        let found = (NodeId::new(row.text(0)?), row.incarnation(1)?);
+        lives |= found == *suspect && row.bool(2)?;
+        holds |= found == *witness && row.bool(3)?;
+    }
+    Ok((lives, holds))
 }
 
 async fn count(c: &mut Connection, sql: &Sql, values: Vec<Value>) -> Result<usize, StoreError> {
