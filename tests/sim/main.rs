@@ -28,3 +28,4 @@ mod releases;
 mod sweeping;
 mod takeover;
 mod timers;
+mod topics;
