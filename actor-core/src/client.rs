@@ -18,8 +18,8 @@ use crate::{
     mailbox::{Announcement, Effect},
     recall::Recall,
     router::RoutedCall,
-    store::topics::{self, EVENTS_KEPT},
-    topic::{Position, Subscribed, TopicEvent, Topics},
+    store::topics::EVENTS_KEPT,
+    topic::{Position, Subscribed, Topics, history},
 };
 
 /// The time a call may take unless it says otherwise.
@@ -367,6 +367,9 @@ impl Client {
 
     /// Listens to a topic; with `since`, from there on, as far as its history reaches.
     ///
+    /// Events come in order, without gap or duplicate, whichever nodes announce them, until the
+    /// subscription has lagged and ends; come back with the last position then.
+    ///
     /// # Errors
     /// When the store does not answer.
     pub async fn subscribe(
@@ -375,48 +378,20 @@ impl Client {
         since: Option<Position>,
     ) -> Result<Subscribed, Refusal> {
         // Listen first, read second: an event in between is in both and left out of the second.
-        let mut subscription = self.hosting.topics().listen(topic);
-        let name = Arc::<str>::from(topic);
-        let from = since.map(|since| topics::Position {
-            epoch: since.epoch.cast_signed(),
-            offset: since.offset.cast_signed(),
-        });
-        let read = self
-            .hosting
-            .store()
-            .read("topic history", move |connection| {
-                Box::pin(async move {
-                    match from {
-                        Some(from) => topics::since(connection, &name, from, EVENTS_KEPT).await,
-                        None => topics::now(connection, &name).await,
-                    }
-                })
-            });
-        let page = read.await.map_err(|error| error.refusal())?;
-        let epoch = page.position.epoch.cast_unsigned();
         let topic = Arc::<str>::from(topic);
-        let event = |row: topics::EventRow| {
-            Arc::new(TopicEvent {
-                topic: topic.clone(),
-                position: Position {
-                    epoch,
-                    offset: row.offset.cast_unsigned(),
-                },
-                name: row.name.into(),
-                data: row.data.into(),
-            })
-        };
-        let backlog: Vec<_> = page.events.into_iter().map(event).collect();
-        let position = Position {
-            epoch,
-            offset: page.position.offset.cast_unsigned(),
-        };
-        // Without recovery everything after the position read is live.
-        subscription.skip_to(backlog.last().map_or(position, |event| event.position));
+        let mut subscription = self.hosting.topics().listen(&topic);
+        let read = history::read(self.hosting.store(), &topic, since, EVENTS_KEPT).await;
+        let history = read.map_err(|error| error.refusal())?;
+        let end = history.events.last().map(|event| event.position);
+        let full = history.events.len() >= EVENTS_KEPT as usize;
+        // There may be more events than are read at once. Without recovery everything after the
+        // position read is live.
+        let seen = end.filter(|_| full).unwrap_or(history.position);
+        subscription.begin(history.position, seen);
         Ok(Subscribed {
-            position,
-            recovered: page.recovered,
-            backlog,
+            position: history.position,
+            recovered: history.recovered,
+            backlog: history.events,
             subscription,
         })
     }

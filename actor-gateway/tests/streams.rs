@@ -125,6 +125,20 @@ async fn a_burst_larger_than_the_queue_reaches_a_listener_whole() {
 }
 
 #[tokio::test]
+async fn a_history_longer_than_one_reading_reaches_a_listener_whole() {
+    let stage = Stage::new().await;
+    let router = stage.router();
+    stage.publish(1..=1100).await;
+
+    let mut events = Events::open(&router, "/topics/orders?since=0:0", None).await;
+    events.next().await;
+
+    for expected in 1..=1100 {
+        assert_eq!(events.order().await.1, expected);
+    }
+}
+
+#[tokio::test]
 async fn a_position_that_is_gone_is_announced_as_a_reset() {
     let stage = Stage::new().await;
     let router = stage.router();

@@ -409,6 +409,12 @@ async fn only_the_newest_events_of_a_topic_are_kept() -> Result<()> {
             .map(|(topic, at)| (topic.as_str(), at.offset))
             .collect();
         assert_eq!(offsets, [("a", 10), ("b", 10)]);
+        let names = ["b".into(), "none".into(), "'\"é".into()];
+        let asked = bed.sql(move |c| {
+            let names = names.clone();
+            Box::pin(async move { topics::positions(c, &names).await })
+        });
+        assert_eq!(asked.await?, [("b".into(), list[1].1)]);
         Ok(())
     })
     .await

@@ -120,33 +120,74 @@ fn run_all_of_sagas(c: &mut Connection) -> BoxFuture<'_, Result<(), StoreError>>
     })
 }
 
-/// Returns text and plan of each statement that a session prepared for `run_all`.
-fn plans(c: &mut Connection) -> BoxFuture<'_, Result<Vec<(String, String)>, StoreError>> {
+const PREPARED: Sql = Sql::same(
+    "SELECT name, statement, cardinality(parameter_types) FROM pg_prepared_statements
+     WHERE statement ~ $1 AND statement !~ 'INSERT|generate_series|ANALYZE|pg_prepared'",
+);
+
+/// Returns text and plan of each statement that the session prepared and that names one of these
+/// tables.
+async fn plans_of(
+    c: &mut Connection,
+    tables: &'static str,
+) -> Result<Vec<(String, String)>, StoreError> {
     // As it would be planned for any parameters: after five runs the server may keep such a plan.
     const GENERIC: Sql = Sql::same("SET LOCAL plan_cache_mode = force_generic_plan");
-    const PREPARED: Sql = Sql::same(
-        "SELECT name, statement, cardinality(parameter_types) FROM pg_prepared_statements
-         WHERE statement ~ '(mailbox|replies|entities|dead_letters|events|runs|journal)'
-           AND statement !~ 'INSERT|generate_series|ANALYZE|pg_prepared'",
-    );
+    c.execute(&GENERIC, vec![]).await?;
+    let mut plans = Vec::new();
+    for row in c.query(&PREPARED, vec![tables.into()]).await? {
+        let (name, text) = (row.text(0)?, row.text(1)?);
+        let nulls = match row.small(2)? as usize {
+            0 => String::new(),
+            count => format!("({})", vec!["NULL"; count].join(", ")),
+        };
+        let explain = format!("EXPLAIN EXECUTE \"{name}\" {nulls}");
+        let explain = Sql::same(String::leak(explain));
+        let lines = c.query(&explain, vec![]).await?;
+        let lines: Result<Vec<_>, _> = lines.iter().map(|line| line.text(0)).collect();
+        plans.push((text, lines?.join("\n")));
+    }
+    Ok(plans)
+}
+
+/// Returns text and plan of each statement that a session prepared for `run_all`.
+fn plans(c: &mut Connection) -> BoxFuture<'_, Result<Vec<(String, String)>, StoreError>> {
     Box::pin(async move {
         run_all(c).await?;
-        c.execute(&GENERIC, vec![]).await?;
-        let mut plans = Vec::new();
-        for row in c.query(&PREPARED, vec![]).await? {
-            let (name, text) = (row.text(0)?, row.text(1)?);
-            let nulls = match row.small(2)? as usize {
-                0 => String::new(),
-                count => format!("({})", vec!["NULL"; count].join(", ")),
-            };
-            let explain = format!("EXPLAIN EXECUTE \"{name}\" {nulls}");
-            let explain = Sql::same(String::leak(explain));
-            let lines = c.query(&explain, vec![]).await?;
-            let lines: Result<Vec<_>, _> = lines.iter().map(|line| line.text(0)).collect();
-            plans.push((text, lines?.join("\n")));
-        }
-        Ok(plans)
+        plans_of(
+            c,
+            "mailbox|replies|entities|dead_letters|events|runs|journal",
+        )
+        .await
     })
+}
+
+/// All topics are read elsewhere, some at a time; nodes that look for lost events name theirs.
+#[tokio::test]
+async fn the_places_of_topics_are_found_by_their_names() -> Result<()> {
+    const TOPICS: Sql = Sql::same(
+        "INSERT INTO streams SELECT 't-' || n, 1, 300 FROM generate_series(1, 50000) AS n",
+    );
+    const COUNTED: Sql = Sql::same("ANALYZE streams");
+    let bed = Bed::with(Backend::postgres(""), patient()).await?;
+    bed.sql(|c| Box::pin(async move { c.execute(&TOPICS, vec![]).await }))
+        .await?;
+    bed.sql(|c| Box::pin(async move { c.execute(&COUNTED, vec![]).await }))
+        .await?;
+
+    let plans = bed.sql(|c| {
+        Box::pin(async move {
+            topics::positions(c, &["t-7".into()]).await?;
+            plans_of(c, "FROM streams").await
+        })
+    });
+
+    let plans = plans.await?;
+    let [(_, plan)] = plans.as_slice() else {
+        panic!("one statement: {plans:#?}")
+    };
+    assert!(plan.contains("Index Scan using streams_pkey"), "{plan}");
+    Ok(())
 }
 
 #[tokio::test]

@@ -29,3 +29,4 @@ mod releases;
 mod sweeping;
 mod takeover;
 mod timers;
+mod topics;

@@ -1,6 +1,8 @@
 //! The `streams` and `events` tables: each topic's counter and its newest events (architecture
 //! D18).
 
+use std::sync::Arc;
+
 use super::{
     Connection, Row, Sql, StoreError, Value,
     statement::{
@@ -90,6 +92,32 @@ pub async fn position(c: &mut Connection, topic: &str) -> Result<Position, Store
     }
 }
 
+const POSITIONS: Sql = Sql {
+    sqlite: "SELECT topic, epoch, last_offset FROM streams
+             WHERE topic IN (SELECT value FROM json_each($1))",
+    postgres: "SELECT topic, epoch, last_offset FROM streams
+               WHERE topic = ANY(ARRAY(SELECT json_array_elements_text($1::json)))",
+};
+
+/// Returns where these topics are now, as far as they can be read and have events.
+///
+/// # Errors
+/// When the statement fails.
+pub async fn positions(
+    c: &mut Connection,
+    topics: &[Arc<str>],
+) -> Result<Vec<(Arc<str>, Position)>, StoreError> {
+    let list = serde_json::to_string(topics).expect("texts can be written");
+    let mut positions = Vec::new();
+    for row in c.query(&POSITIONS, vec![list.into()]).await? {
+        // One that cannot be read must not keep the others from being compared.
+        if let (Ok(topic), Ok(epoch), Ok(offset)) = (row.text(0), row.int(1), row.int(2)) {
+            positions.push((topic.into(), Position { epoch, offset }));
+        }
+    }
+    Ok(positions)
+}
+
 const SINCE: Sql = Sql::same(
     "SELECT event_offset, name, key, data, at FROM events
      WHERE topic = $1 AND event_offset > $2 ORDER BY event_offset LIMIT $3",
@@ -110,12 +138,12 @@ pub async fn since(
     // Before the first event there is no history yet that could be another one.
     let same_history = since == Position::default()
         || since.epoch == position.epoch && since.offset <= position.offset;
-    if !same_history {
-        let (recovered, events) = (false, Vec::new());
+    // Nor are there events: those that are stored by now belong to a numbering that was not read.
+    if !same_history || position == Position::default() {
         return Ok(Page {
             position,
-            recovered,
-            events,
+            recovered: same_history,
+            events: Vec::new(),
         });
     }
     let values = vec![topic.into(), since.offset.into(), limit.into()];

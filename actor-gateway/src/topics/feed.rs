@@ -1,8 +1,8 @@
 //! A topic's events for one listener outside, in order, without gap or duplicate.
 //!
-//! The queue between a topic and a listener is bounded and cuts the listener off when it is full.
-//! A feed then goes on from the topic's history, which makes the history the listener's queue: a
-//! listener is lost only when it is too slow even for that.
+//! A subscription is in order. The queue between a topic and a listener is bounded and cuts the
+//! listener off when it is full. A feed then goes on from the topic's history, which makes the
+//! history the listener's queue: a listener is lost only when it is too slow even for that.
 
 use std::{collections::VecDeque, sync::Arc};
 
