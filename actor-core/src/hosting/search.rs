@@ -1,7 +1,7 @@
-//! Looking for idle activations when there are too many, and not again where nothing can have changed.
+//! Looking for idle activations when there are too many, and not again while it is in vain.
 //!
-//! A look visits every activation of the node, and who asks for one is often in a hurry: a caller, a
-//! lane, a link, a page of stored messages. Not here: who leaves (`residency`).
+//! A look visits every activation of the node, and who asks for one is often in a hurry: a caller,
+//! a lane, a link, a page of stored messages. Not here: who leaves (`residency`).
 
 use std::{
     sync::{
