@@ -181,7 +181,7 @@ fn every_kind_of_refusal_is_among_those_tried() {
 fn the_bytes_stay_what_they_were() {
     // Written down: nodes of two versions speak these to each other.
     let call = "01 00 0463617274 03632d31 03616464 00 01 03010203 01 07 00 01 04 \
-                01 01 0174 00 01 0430302d31 02 0473686f70 03732d31 0474696c6c 0174";
+                01 01 0174 00 01 0430302d31 02 0473686f70 03732d31 0474696c6c 0174 01";
     let not_owner = "01 02 01 0162 02 09";
     let due = "01 00 03 0463617274 03632d31 00 fc80b2e60e";
     let hex = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
@@ -246,6 +246,7 @@ fn a_list_that_promises_too_much_is_refused() {
     let mut call = call();
     call.chain = Arc::default();
     let mut bytes = Request::Invoke(call).encode();
+    assert_eq!(bytes.pop(), Some(1), "how late it may be repeated");
     assert_eq!(bytes.pop(), Some(0), "the length of an empty chain");
 
     for claimed in [1 << 40, ROW_BYTES_MAX as u64 / 32 + 1] {
