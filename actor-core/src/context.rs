@@ -182,8 +182,8 @@ impl Default for Turn {
 ///
 /// In a durable entity, `cast`, `after`, `at` and `publish` through it become rows of the message's
 /// own commit, if they happen before the handler returns: what a task it spawned sends later is
-/// stored on its own. A call awaited through it carries an id derived from the message, so a re-run asks
-/// again under the same id.
+/// stored on its own. A call awaited through it carries an id derived from the message, so a re-run
+/// asks again under the same id.
 pub struct Ctx<K> {
     hosting: Arc<Hosting>,
     id: EntityId,

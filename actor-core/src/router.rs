@@ -41,7 +41,8 @@ pub trait Router: fmt::Debug + Send + Sync {
     /// Makes a call where the target lives. It ends by the call's deadline, whatever happens.
     fn invoke(&self, call: RoutedCall) -> Answer;
 
-    /// Stores a message or an event where the target lives. It ends by `deadline`, whatever happens.
+    /// Stores a message or an event where the target lives. It ends by `deadline`, whatever
+    /// happens.
     fn commit(
         &self,
         effect: Effect,

@@ -236,8 +236,8 @@ impl Store {
     /// Returns the database's time in milliseconds since 1970.
     ///
     /// For display and for times given by people; rows get theirs from [`Value::FromNow`]. For a
-    /// server it is what the last [`Store::write_lease`] saw and the time that has passed since: off
-    /// by half a round trip. Before the first one it is this machine's time of day.
+    /// server it is what the last [`Store::write_lease`] saw and the time that has passed since,
+    /// off by half a round trip. Before the first one it is this machine's time of day.
     pub fn now_ms(&self) -> i64 {
         let server_ms = self.pool.server_ms();
         server_ms.unwrap_or_else(|| self.executor.now_ms())

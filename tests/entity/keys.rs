@@ -2,9 +2,10 @@
 
 use std::{future::IntoFuture, sync::Arc, time::Duration};
 
-use actor_core::{CallError, store::TaskExecutor};
+use actor_core::{CallError, Ctx, Entity, handlers, store::TaskExecutor};
 use actor_tests::hosting::{MEMORY, client, host_with};
 use futures_util::FutureExt;
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::{
@@ -125,4 +126,43 @@ async fn a_call_that_is_taken_back_still_runs_for_a_repeat_that_was_abandoned() 
     assert!(matches!(first, Err(CallError::Timeout { .. })), "{first:?}");
     assert_eq!(waited, Ok(1));
     assert_eq!(counter.get().await, Ok(2));
+}
+
+/// Pays one and another in turn.
+#[derive(Debug, Default, Entity, Serialize, Deserialize)]
+#[entity(durable)]
+struct Payer {
+    paid: u32,
+}
+
+#[handlers]
+impl Payer {
+    /// Pays whoever is next, as often as it says; returns how often it paid.
+    pub async fn pay(&mut self, amount: i64, ctx: &mut Ctx<Self>) -> u32 {
+        let next = ["left", "right"][self.paid as usize % 2];
+        let paid = ctx.entity::<Account>(next).deposit(amount).await;
+        paid.expect("the account answers");
+        self.paid += 1;
+        self.paid
+    }
+}
+
+/// What the first run asked others is in their state, so a repeat that finds another state of its
+/// own must not ask anybody anything.
+#[tokio::test]
+async fn a_repeat_asks_nobody_though_its_handler_would_decide_otherwise_now() {
+    let hosting = host_with::<(Payer, Account)>(MEMORY, Arc::new(TaskExecutor), |_| {}).await;
+    let client = client(&hosting);
+    let payer = client.entity::<Payer>("p");
+
+    assert_eq!(payer.pay(1).key("k").timeout(SOON).await, Ok(1));
+    assert_eq!(payer.pay(1).key("k").timeout(SOON).await, Ok(1));
+    payer.pay(1).key("k").cast().await.expect("stored");
+    let reused = payer.pay(5).key("k").timeout(SOON).await;
+
+    assert_eq!(reused, Err(CallError::KeyReused));
+    assert_eq!(settled(&client.entity::<Account>("left")).await, 1);
+    assert_eq!(settled(&client.entity::<Account>("right")).await, 0);
+    assert_eq!(payer.pay(1).timeout(SOON).await, Ok(2));
+    assert_eq!(settled(&client.entity::<Account>("right")).await, 1);
 }

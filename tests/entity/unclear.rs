@@ -56,7 +56,7 @@ async fn a_call_that_had_to_wait_is_not_sent_again_after_an_unclear_commit() {
     tokio::select! {
         biased;
         early = &mut adding => panic!("a former owner may still run it: {early:?}"),
-        () = hosting.clock().sleep(Duration::from_millis(1)) => {}
+        () = std::future::ready(()) => {}
     }
     fault.lose_answer("commit");
     drop(unknown_owners);

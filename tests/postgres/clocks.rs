@@ -28,8 +28,8 @@ async fn a_node_whose_clock_is_wrong_takes_what_is_free_and_nothing_else() -> Re
     Ok(())
 }
 
-/// What a node takes for the database's time passes by its monotonic clock: a time of day that steps
-/// between two renewals makes no timer early.
+/// What a node takes for the database's time passes by its monotonic clock: a time of day that
+/// steps between two renewals makes no timer early.
 #[tokio::test]
 async fn a_step_of_a_nodes_clock_is_none_of_the_databases_time() -> Result<()> {
     let bed = Bed::new(Backend::postgres("")).await?;

@@ -285,8 +285,8 @@ async fn a_volatile_message_is_neither_stored_nor_sent_again_after_a_kill(sim: S
     assert_eq!(tally.add(1).await, Ok(1));
 }
 
-/// The time after which a message is no use is looked at when it is about to run: it may have waited
-/// in memory, behind others or for its time.
+/// The time after which a message is no use is looked at when it is about to run: it may have
+/// waited in memory, behind others or for its time.
 #[sim::test(host(Counter), seeds = 4)]
 async fn a_message_that_expires_in_memory_is_dropped(sim: Sim) {
     let counter = sim.entity::<Counter>("a");

@@ -122,6 +122,12 @@ impl<K: Handlers> Delivery<K> {
         }
     }
 
+    /// Says whether it must be known, before it runs, that it did not run before: its handler may
+    /// ask others, and its outcome may be remembered.
+    pub(crate) fn may_be_done(&self) -> bool {
+        K::DURABLE.is_some() && !K::METHODS[self.method].runs_ahead && self.identity().is_some()
+    }
+
     pub(crate) fn encoded(&self) -> Option<&Arc<[u8]>> {
         self.rare.as_ref().and_then(|rare| rare.encoded.as_ref())
     }

@@ -174,7 +174,7 @@ impl<K: Handlers> Activation<K> {
     }
 
     /// Handles a message at the time `now`; returns the time at its end.
-    async fn run(&mut self, mut delivery: Delivery<K>, now: Instant) -> Instant {
+    async fn run(&mut self, mut delivery: Delivery<K>, mut now: Instant) -> Instant {
         if delivery.deadline.is_some_and(|deadline| deadline <= now) {
             self.refuse(delivery, Refusal::Timeout { started: false });
             return now;
@@ -187,6 +187,12 @@ impl<K: Handlers> Activation<K> {
             // Nothing fences a volatile entity but the lease: another node may have it already.
             self.refuse(delivery, Refusal::Unavailable(LEASE_OVER.into()));
             return now;
+        }
+        if delivery.may_be_done() {
+            match Box::pin(self.unless_done(delivery)).await {
+                Some(undone) => (delivery, now) = (undone, self.hosting.now()),
+                None => return self.hosting.now(),
+            }
         }
         if !delivery.rearm() {
             self.refuse(delivery, Refusal::Decode("the arguments are gone".into()));

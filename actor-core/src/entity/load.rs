@@ -8,6 +8,7 @@ use super::{
     delivery::Delivery,
     host::{Activation, from_row},
     snapshot::{self, Unknown},
+    verdict::remembered,
 };
 use crate::{
     caught::caught_now,
@@ -219,16 +220,45 @@ impl<K: Handlers> Activation<K> {
             return false;
         }
         if row.suspect && !self.hosting.count_attempt(self.slot.shard, row.seq).await {
-            // It is read again after the pause, in its old place.
-            let mut inner = self.slot.lock();
-            inner.forget_identity(delivery);
-            inner.read_again(delivery);
-            inner.drop_rows();
-            drop(inner);
-            self.back_off();
+            self.later(delivery);
             return false;
         }
         true
+    }
+
+    /// Leaves a stored message in the store: it is read again after a pause, in its old place.
+    fn later(&self, delivery: &Delivery<K>) {
+        let mut inner = self.slot.lock();
+        inner.forget_identity(delivery);
+        inner.read_again(delivery);
+        inner.drop_rows();
+        drop(inner);
+        self.back_off();
+    }
+
+    /// Gives a message back unless an earlier run of it was stored, whose outcome is the answer.
+    ///
+    /// Invariant: what was done once is not begun again. The commit of a repeat is refused, and
+    /// with it all that a plain `fn` does; but what an `async fn` asked others, perhaps other
+    /// things than the first time, would stay.
+    pub(super) async fn unless_done(&self, delivery: Delivery<K>) -> Option<Delivery<K>> {
+        let identity = delivery.identity()?;
+        match remembered(&self.hosting, &self.slot, identity).await {
+            Ok(None) => return Some(delivery),
+            Ok(Some(settled)) => {
+                if let Some(row) = delivery.row() {
+                    self.slot.lock().row_done(row.seq);
+                    self.hosting.drop_row(self.slot.shard, row.seq);
+                }
+                self.slot.settle(delivery, settled);
+            }
+            Err(error) if delivery.row().is_some() => {
+                tracing::warn!(entity = %self.slot.key, %error, "a message waits for the store");
+                self.later(&delivery);
+            }
+            Err(error) => self.refuse(delivery, error.refusal()),
+        }
+        None
     }
 
     /// A stored message's handler failed: counts it and tries again later, or buries it.

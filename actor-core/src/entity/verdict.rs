@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::{
     Encoded, Handlers,
     commit::{count, timed},
-    delivery::Delivery,
+    delivery::{Delivery, Identity},
     directory::Directory,
-    slot::{Settled, Shared},
+    slot::{Settled, Shared, Slot},
 };
 use crate::{
     clock::Instant,
@@ -15,8 +15,33 @@ use crate::{
     hosting::Hosting,
     mailbox::StoredMessage,
     meter::CallOutcome,
-    store::{StoreError, StoreErrorKind, entities::Place, lane::Verdict, replies},
+    store::{
+        StoreError, StoreErrorKind,
+        entities::Place,
+        lane::Verdict,
+        replies::{self, ReplyRow},
+    },
 };
+
+/// Returns how a call ends that was answered before, as far as that is remembered.
+pub(super) async fn remembered<K: Handlers>(
+    hosting: &Hosting,
+    slot: &Slot<K>,
+    identity: Identity,
+) -> Result<Option<Settled<K>>, StoreError> {
+    let place = Place::new(&slot.key, slot.shard);
+    let read = hosting.store().read("stored reply", move |connection| {
+        Box::pin(async move { replies::find(connection, &place, identity.id).await })
+    });
+    let ended = |stored: ReplyRow| match stored.hash == identity.hash {
+        true => Settled::Stored(Encoded {
+            ok: stored.ok,
+            bytes: stored.outcome,
+        }),
+        false => Settled::Refused(Refusal::KeyReused),
+    };
+    Ok(read.await?.map(ended))
+}
 
 /// A message whose item is with the lane.
 pub(super) struct Pending<K: Handlers> {
@@ -87,19 +112,9 @@ impl<K: Handlers> Pending<K> {
             self.hosting.drop_row(self.slot.shard, row.seq);
         }
         let (hosting, slot, delivery) = (self.hosting.clone(), self.slot, self.delivery);
-        let place = Place::new(&slot.key, slot.shard);
         self.hosting.spawn(async move {
-            let read = hosting.store().read("stored reply", move |connection| {
-                Box::pin(async move { replies::find(connection, &place, identity.id).await })
-            });
-            let settled = match read.await {
-                Ok(Some(stored)) if stored.hash != identity.hash => {
-                    Settled::Refused(Refusal::KeyReused)
-                }
-                Ok(Some(stored)) => Settled::Stored(Encoded {
-                    ok: stored.ok,
-                    bytes: stored.outcome,
-                }),
+            let settled = match remembered(&hosting, &slot, identity).await {
+                Ok(Some(settled)) => settled,
                 // It expired between the two statements, or the store is in trouble: ask again.
                 Ok(None) => Settled::Refused(Refusal::Unavailable("the reply expired".into())),
                 Err(error) => Settled::Refused(error.refusal()),

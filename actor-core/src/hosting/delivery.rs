@@ -89,7 +89,8 @@ impl Hosting {
         messages
     }
 
-    /// Stores what is sent outside any handler, until `deadline`; returns an announcement's position.
+    /// Stores what is sent outside any handler, until `deadline`; returns the position of an
+    /// announcement.
     pub async fn commit_effect(
         self: &Arc<Self>,
         mut effect: Effect,

@@ -63,8 +63,8 @@ pub struct Unreadable {
 /// A row of the mailbox: one that cannot be read does not keep others from being read.
 pub type Stored = Result<Message, Unreadable>;
 
-/// The columns of [`Message`] in [`read`]'s order; `$1` is now. A time before 1970 counts as 1970: a
-/// difference to it must not overflow.
+/// The columns of [`Message`] in [`read`]'s order; `$1` is now. A time before 1970 counts as 1970:
+/// a difference to it must not overflow.
 macro_rules! select {
     ($now:literal, $rest:literal) => {
         concat!(
