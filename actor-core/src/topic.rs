@@ -1,14 +1,14 @@
 //! Topics as one node sees them: who listens here, and what to tell them.
 //!
 //! Events are rows (`store/topics.rs`); after their commit they are announced here, and told in
-//! order: what came early waits (`order`), what does not come is read (`recall`). A subscriber has
+//! order: what came early waits (`order`), what does not come is read (`gaps`). A subscriber has
 //! a bounded queue; one that falls behind is cut off and may come back with its position.
 
 mod subscription;
 
+pub(crate) mod gaps;
 pub(crate) mod history;
 mod order;
-pub(crate) mod recall;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -136,7 +136,7 @@ pub struct Topics {
     numberings: Mutex<Numberings>,
     next_id: AtomicU64,
     count: AtomicUsize,
-    /// Wakes who recalls what was lost: somebody listens, or an event is missing.
+    /// Wakes who closes gaps: somebody listens, or an event is missing.
     stirred: Notify,
 }
 

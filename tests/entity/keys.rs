@@ -3,17 +3,20 @@
 use std::{future::IntoFuture, sync::Arc, time::Duration};
 
 use actor_core::{CallError, Ctx, Entity, handlers, store::TaskExecutor};
-use actor_tests::hosting::{MEMORY, client, host_with};
+use actor_tests::{
+    fault::FaultExecutor,
+    hosting::{MEMORY, client, host_with},
+};
 use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::{
     durable::life,
-    kinds::{Account, Counter, Gate, SOON},
+    kinds::{Account, AccountRef, Counter, CounterRef, Gate, SOON},
 };
 
-async fn settled(account: &super::kinds::AccountRef) -> i64 {
+async fn settled(account: &AccountRef) -> i64 {
     account.balance().await.expect("it answers")
 }
 
@@ -62,16 +65,20 @@ async fn casts_and_calls_at_the_same_time_count_once_and_hold_nobody_up() {
     assert_eq!(settled(&account).await, 6);
 }
 
-// Memory is bounded: a mailbox of three, and as many who wait for what is in it.
-#[tokio::test]
-async fn repeats_of_a_call_in_flight_are_bounded_and_those_given_up_do_not_count() {
+/// Returns a counter whose `wait` waits at the gate.
+async fn gated_counter() -> (Gate, CounterRef) {
     let gate = Gate::default();
     let resource = gate.clone();
     let hosting = host_with::<(Counter,)>(MEMORY, Arc::new(TaskExecutor), |config| {
         config.resources.insert(resource);
     });
-    let client = client(&hosting.await);
-    let counter = client.entity::<Counter>("a");
+    (gate, client(&hosting.await).entity::<Counter>("a"))
+}
+
+// Memory is bounded: a mailbox of three, and as many who wait for what is in it.
+#[tokio::test]
+async fn repeats_of_a_call_in_flight_are_bounded_and_those_given_up_do_not_count() {
+    let (gate, counter) = gated_counter().await;
     let repeat = || counter.wait().key("k").timeout(SOON).into_future();
     let mut first = repeat();
     assert!((&mut first).now_or_never().is_none(), "it runs");
@@ -100,13 +107,7 @@ async fn repeats_of_a_call_in_flight_are_bounded_and_those_given_up_do_not_count
 // Dropping a call's future abandons the answer, never the work.
 #[tokio::test]
 async fn a_call_that_is_taken_back_still_runs_for_a_repeat_that_was_abandoned() {
-    let gate = Gate::default();
-    let resource = gate.clone();
-    let hosting = host_with::<(Counter,)>(MEMORY, Arc::new(TaskExecutor), |config| {
-        config.resources.insert(resource);
-    });
-    let client = client(&hosting.await);
-    let counter = client.entity::<Counter>("a");
+    let (gate, counter) = gated_counter().await;
     let mut running = counter.wait().timeout(SOON).into_future();
     assert!((&mut running).now_or_never().is_none());
     gate.entered().await;
@@ -165,4 +166,25 @@ async fn a_repeat_asks_nobody_though_its_handler_would_decide_otherwise_now() {
     assert_eq!(settled(&client.entity::<Account>("right")).await, 0);
     assert_eq!(payer.pay(1).timeout(SOON).await, Ok(2));
     assert_eq!(settled(&client.entity::<Account>("right")).await, 1);
+}
+
+/// Whether it was done is read from the database, and that takes time: what is another node's by
+/// then is not begun.
+#[tokio::test]
+async fn a_call_whose_shard_goes_while_its_past_is_read_does_not_begin() {
+    let fault = Arc::<FaultExecutor>::default();
+    let hosting = host_with::<(Payer, Account)>(MEMORY, fault.clone(), |_| {}).await;
+    let payer = client(&hosting).entity::<Payer>("p");
+    let reading = fault.hold("stored reply");
+    let paying = payer.pay(1).key("k").timeout(Duration::from_millis(200));
+
+    let (paid, ()) = tokio::join!(paying, async {
+        fault.reached("stored reply", 1).await;
+        hosting.shards().revoke(hosting.shard_of("payer", "p"));
+        drop(reading);
+    });
+
+    assert!(paid.is_err(), "{paid:?}");
+    let left = client(&hosting).entity::<Account>("left");
+    assert_eq!(settled(&left).await, 0);
 }

@@ -30,6 +30,16 @@ async fn node_on(executor: Arc<dyn Executor>, gate: &Gate) -> (Arc<Hosting>, Cli
     (hosting, client)
 }
 
+/// Makes somebody else the owner of everything, by the rows and by what the node knows.
+async fn depose(hosting: &Hosting) {
+    hosting.shards().revoke_all();
+    let raised = hosting.store().write("another owner", |c| {
+        let raise = Sql::same("UPDATE shards SET epoch = epoch + 1");
+        Box::pin(async move { c.execute(&raise, vec![]).await })
+    });
+    raised.await.expect("the store answers");
+}
+
 #[tokio::test]
 async fn a_call_whose_shard_goes_before_its_entity_is_read_did_not_begin() {
     let (hosting, client) = node(&Gate::default()).await;
@@ -104,13 +114,8 @@ async fn a_commit_that_fails_after_its_entity_ended_is_not_remembered() {
     assert!((&mut first).now_or_never().is_none());
     executor.reached("commit", begun + 1).await;
 
-    hosting.shards().revoke_all();
+    depose(&hosting).await;
     let next = account.deposit(1).await;
-    let raised = hosting.store().write("another owner", |c| {
-        let raise = Sql::same("UPDATE shards SET epoch = epoch + 1");
-        Box::pin(async move { c.execute(&raise, vec![]).await })
-    });
-    raised.await.expect("the store answers");
     drop(held);
     let first = first.await;
 
@@ -130,12 +135,7 @@ async fn a_message_whose_sender_went_away_before_it_was_refused_is_not_remembere
     assert!((&mut sending).now_or_never().is_none());
     drop(sending);
     executor.reached("commit", 1).await;
-    hosting.shards().revoke_all();
-    let raised = hosting.store().write("another owner", |c| {
-        let raise = Sql::same("UPDATE shards SET epoch = epoch + 1");
-        Box::pin(async move { c.execute(&raise, vec![]).await })
-    });
-    raised.await.expect("the store answers");
+    depose(&hosting).await;
     drop(held);
     hosting.lanes().stop().await;
 

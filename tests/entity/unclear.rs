@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actor_core::{CallError, Entity, clock::Clock, handlers, shards::Shards};
+use actor_core::{
+    CallError, Entity, Invocation, Refusal, clock::Clock, codec::Codec, handlers, hosting::Hosting,
+    shards::Shards,
+};
 use actor_tests::{
     fault::FaultExecutor,
     hosting::{MEMORY, SHARDS, client, host_with},
@@ -32,14 +35,10 @@ impl Vault {
     }
 }
 
-/// A call that nobody took was kept to be sent again. Once somebody did take it, it is not: without
-/// a key nobody would know it again.
-#[tokio::test]
-async fn a_call_that_had_to_wait_is_not_sent_again_after_an_unclear_commit() {
-    let fault = Arc::<FaultExecutor>::default();
-    let unknown_owners = fault.hold("quiet shards");
+/// Returns a node whose lease may end, as nodes of a cluster have it: former owners may have one,
+/// too.
+async fn leased(fault: &Arc<FaultExecutor>) -> Arc<Hosting> {
     let hosting = host_with::<Vault>(MEMORY, fault.clone(), |config| {
-        // A lease that may end, as nodes of a cluster have it: former owners may have one, too.
         let all = &config.shards;
         let leased = Shards::new(SHARDS, all.node().clone(), all.incarnation());
         leased.extend_lease(Clock.now() + 2 * SOON);
@@ -48,7 +47,16 @@ async fn a_call_that_had_to_wait_is_not_sent_again_after_an_unclear_commit() {
         }
         config.shards = Arc::new(leased);
     });
-    let hosting = hosting.await;
+    hosting.await
+}
+
+/// A call that nobody took was kept to be sent again. Once somebody did take it, it is not: without
+/// a key nobody would know it again.
+#[tokio::test]
+async fn a_call_that_had_to_wait_is_not_sent_again_after_an_unclear_commit() {
+    let fault = Arc::<FaultExecutor>::default();
+    let unknown_owners = fault.hold("quiet shards");
+    let hosting = leased(&fault).await;
     let vault = client(&hosting).entity::<Vault>("a");
     fault.reached("quiet shards", 1).await;
 
@@ -67,6 +75,39 @@ async fn a_call_that_had_to_wait_is_not_sent_again_after_an_unclear_commit() {
         "{added:?}"
     );
     assert_eq!(vault.sum().timeout(SOON).await, Ok(1));
+}
+
+/// The same by name, where the shard has to wait again by the time the outcome is unknown.
+#[tokio::test]
+async fn a_call_whose_shard_has_to_wait_again_is_not_sent_again_after_an_unclear_commit() {
+    let fault = Arc::<FaultExecutor>::default();
+    let hosting = leased(&fault).await;
+    let client = client(&hosting);
+    let vault = client.entity::<Vault>("a");
+    assert_eq!(vault.add(1).timeout(SOON).await, Ok(1));
+    let (shard, asked) = (hosting.shard_of("vault", "a"), fault.begun("quiet shards"));
+    fault.lose_answer("commit");
+    let raising = fault.hold("raise epochs");
+    let args = Codec::Json.encode(&serde_json::json!({"amount": 1}));
+    let add = Invocation::new("vault", "a", "add").args(Codec::Json, args.expect("encodes"));
+
+    let (added, ()) = tokio::join!(client.invoke(add.timeout(SOON)), async {
+        fault.reached("raise epochs", 1).await;
+        let unknown_owners = fault.hold("quiet shards");
+        let epoch = hosting.shards().epoch(shard).expect("it is owned");
+        hosting.shards().revoke(shard);
+        hosting.shards().grant(shard, epoch);
+        hosting.shards().freeze(shard); // Tells of it.
+        hosting.shards().grant(shard, epoch);
+        fault.reached("quiet shards", asked + 1).await;
+        drop(raising);
+        drop(unknown_owners);
+    });
+
+    assert!(
+        matches!(added, Err(Refusal::UnknownOutcome(_))),
+        "{added:?}"
+    );
 }
 
 /// Whoever sends does not wait for ever for a store that says nothing.

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use actor_cluster::sim::{self, Fault, Sim};
+use actor_core::{Ctx, Entity, handlers};
+use serde::{Deserialize, Serialize};
 
 use crate::kinds::Counter;
 
@@ -35,6 +37,51 @@ async fn ten_additions_with(sim: &Sim, fault: Option<Fault>) -> u64 {
     let count = sim.entity::<Counter>("a").count().timeout(MINUTE).await;
     assert_eq!(count, Ok(11));
     calls
+}
+
+/// Has one counter and another add, in turns.
+#[derive(Debug, Default, Entity, Serialize, Deserialize)]
+#[entity(durable)]
+struct Turns {
+    taken: u32,
+}
+
+#[handlers]
+impl Turns {
+    /// Lets whoever's turn it is add one; returns how many turns were taken.
+    pub async fn take(&mut self, ctx: &mut Ctx<Self>) -> u32 {
+        let next = ["left", "right"][self.taken as usize % 2];
+        let added = ctx.entity::<Counter>(next).add(1).await;
+        added.expect("the counter answers");
+        self.taken += 1;
+        self.taken
+    }
+}
+
+/// The owner dies after it stored the outcome and before it said so. Its client's repeat finds
+/// another state, by which the handler would ask somebody else.
+#[sim::test(nodes = 2, host(Turns, Counter), seeds = 8)]
+async fn a_repeat_after_a_crash_asks_nobody_else(sim: Sim) {
+    sim.advance(Duration::from_secs(5)).await;
+    let owned = |id: &u64| sim.owner::<Turns>(id) == Some(0);
+    let id = (0..64).find(owned).expect("node 0 owns one");
+    let far = |of: &str| sim.owner::<Counter>(of) == Some(1);
+    let crash = match far("left") {
+        // The other node's commit is not this one's.
+        true => Fault::crash_after().only("commit"),
+        false => Fault::crash_after().only("commit").skip(1),
+    };
+    sim.fault(0, crash);
+
+    let taken = sim.run_on(1, move |node| async move {
+        let turns = node.client().entity::<Turns>(id);
+        turns.take().timeout(MINUTE).await
+    });
+
+    assert_eq!(taken.await.expect("node 1 lives"), Ok(1));
+    let sum = async |of: &str| sim.entity::<Counter>(of).count().timeout(MINUTE).await;
+    assert_eq!((sum("left").await, sum("right").await), (Ok(1), Ok(0)));
+    assert!(!sim.is_up(0), "it died");
 }
 
 // MSG-14 in our semantics: who is answered, is answered after the commit

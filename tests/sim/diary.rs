@@ -7,6 +7,7 @@ use std::{
 
 use actor_cluster::{Singleton, node::SingletonState, sim::Sim};
 use actor_core::{
+    Result,
     id::{Incarnation, NodeId},
     store::nodes,
 };
@@ -67,23 +68,30 @@ impl Diary {
     }
 }
 
-/// Lives, ten times a second, until it is told to end; then it takes `bow` to end.
-pub(crate) fn lives(sim: &Sim, bow: Duration) -> Diary {
+/// Gives all nodes the singleton; `life` is told which stay of the diary is its own.
+pub(crate) fn diarist<F, R>(sim: &Sim, life: F) -> Diary
+where
+    F: Fn(Diary, usize, Singleton) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<()>> + Send + 'static,
+{
     let diary = Diary::default();
     let shared = diary.clone();
     sim.singleton("diarist", move |singleton| {
-        let diary = shared.clone();
-        async move {
-            let stay = diary.begin(&singleton);
-            while singleton.pause(Duration::from_millis(100)).await {
-                diary.note(stay, &singleton, false);
-            }
-            singleton.hosting().clock().sleep(bow).await;
-            diary.note(stay, &singleton, true);
-            Ok(())
-        }
+        life(shared.clone(), shared.begin(&singleton), singleton)
     });
     diary
+}
+
+/// Lives, ten times a second, until it is told to end; then it takes `bow` to end.
+pub(crate) fn lives(sim: &Sim, bow: Duration) -> Diary {
+    diarist(sim, move |diary, stay, singleton| async move {
+        while singleton.pause(Duration::from_millis(100)).await {
+            diary.note(stay, &singleton, false);
+        }
+        singleton.hosting().clock().sleep(bow).await;
+        diary.note(stay, &singleton, true);
+        Ok(())
+    })
 }
 
 /// Returns what each node that is up says of the singleton; frozen ones are not asked.

@@ -16,7 +16,7 @@ use actor_core::{
 };
 
 use crate::{
-    diary::{Diary, at_work, declare_dead, end_lease, lives, runner, states},
+    diary::{at_work, declare_dead, diarist, end_lease, lives, runner, states},
     kinds::Counter,
 };
 
@@ -188,16 +188,10 @@ async fn a_node_that_leaves_lets_its_singleton_end_before_the_next_begins(sim: S
 /// A run that ignores what it is told must not keep its node, and must not overlap the next one.
 #[sim::test(nodes = 2, host(Counter), seeds = 4)]
 async fn a_singleton_that_does_not_end_is_dropped_at_the_deadline(sim: Sim) {
-    let diary = Diary::default();
-    let shared = diary.clone();
-    sim.singleton("diarist", move |singleton| {
-        let diary = shared.clone();
-        async move {
-            let stay = diary.begin(&singleton);
-            loop {
-                singleton.hosting().clock().sleep(SECOND / 10).await;
-                diary.note(stay, &singleton, false);
-            }
+    let diary = diarist(&sim, |diary, stay, singleton| async move {
+        loop {
+            singleton.hosting().clock().sleep(SECOND / 10).await;
+            diary.note(stay, &singleton, false);
         }
     });
     sim.advance(5 * SECOND).await;
@@ -272,15 +266,9 @@ async fn a_singleton_that_fails_starts_again_after_longer_and_longer_pauses(sim:
 
 #[sim::test(nodes = 2, host(Counter), seeds = 4)]
 async fn a_singleton_that_is_done_runs_again_at_the_next_owner_only(sim: Sim) {
-    let diary = Diary::default();
-    let shared = diary.clone();
-    sim.singleton("diarist", move |singleton| {
-        let diary = shared.clone();
-        async move {
-            let stay = diary.begin(&singleton);
-            diary.note(stay, &singleton, true);
-            Ok(())
-        }
+    let diary = diarist(&sim, |diary, stay, singleton| async move {
+        diary.note(stay, &singleton, true);
+        Ok(())
     });
 
     sim.advance(100 * SECOND).await;

@@ -339,10 +339,8 @@ impl<K: Handlers, T, E> CallFuture<'_, K, T, E> {
 
     /// Decides after a refusal: ends the call, or pauses before it is sent again.
     fn refused(&mut self, refusal: Refusal) -> Option<Refusal> {
-        // Kept without an identity, it may be sent again only if nobody began it.
         let known = matches!(self.again, Some((_, _, Some(_))));
-        let unbegun = self.again.is_some() && matches!(refusal, Refusal::Unavailable(_));
-        if !unbegun && !refusal_is_retried::<K>(&refusal, known) {
+        if !refusal_is_retried::<K>(&refusal, known, self.again.is_some()) {
             return Some(refusal);
         }
         let (hosting, deadline) = (self.target.client.hosting.clone(), self.deadline);

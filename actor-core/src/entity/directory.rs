@@ -208,12 +208,18 @@ pub(crate) fn role<K: Handlers>() -> Role {
     }
 }
 
-/// Says whether the framework asks again under the same identity: nothing was committed, or what
-/// was is remembered.
-pub(crate) fn refusal_is_retried<K: Handlers>(refusal: &Refusal, has_identity: bool) -> bool {
+/// Says whether the framework makes a call again: one that did not begin, if it has an identity or
+/// `waits` for its entity's shard; one that may have, if it has an identity, which a durable entity
+/// remembers.
+///
+/// Invariant: without an identity nothing that may have begun is begun again.
+pub(crate) fn refusal_is_retried<K: Handlers>(
+    refusal: &Refusal,
+    has_identity: bool,
+    waits: bool,
+) -> bool {
     match refusal {
-        Refusal::Unavailable(_) => has_identity,
-        // A durable entity remembers the call if it was done.
+        Refusal::Unavailable(_) => has_identity || waits,
         Refusal::UnknownOutcome(_) => has_identity && K::DURABLE.is_some(),
         _ => false,
     }

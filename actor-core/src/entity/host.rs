@@ -38,6 +38,9 @@ const BATCH: usize = 64;
 /// Why a node that may not answer any more does not.
 pub(super) const LEASE_OVER: &str = "the node's lease ran out";
 
+/// Why a node does not begin what another one may do by now.
+pub(super) const GONE: &str = "the entity's shard is another node's";
+
 /// Tells a host to look at its slot.
 #[derive(Debug)]
 pub(crate) struct Poke;
@@ -160,7 +163,7 @@ impl<K: Handlers> Activation<K> {
     ///
     /// Invariant: nothing begins on a state that another owner may have changed. A shard that was
     /// lost may be back, under another epoch, while its activations of before are still in memory.
-    fn may_go_on(&self) -> bool {
+    pub(super) fn may_go_on(&self) -> bool {
         let slot = &self.slot;
         self.hosting.shards().holds(slot.shard, slot.tenure)
     }
@@ -240,7 +243,7 @@ impl<K: Handlers> Activation<K> {
         self.slot.lock().closed = true;
         let refusal = match began {
             true => gone(),
-            false => Refusal::Unavailable("the entity's shard is another node's".into()),
+            false => Refusal::Unavailable(GONE.into()),
         };
         self.refuse(delivery, refusal);
     }

@@ -6,7 +6,7 @@ use super::{
     Handlers,
     books::Unread,
     delivery::Delivery,
-    host::{Activation, from_row},
+    host::{Activation, GONE, from_row},
     snapshot::{self, Unknown},
     verdict::remembered,
 };
@@ -244,7 +244,9 @@ impl<K: Handlers> Activation<K> {
     pub(super) async fn unless_done(&self, delivery: Delivery<K>) -> Option<Delivery<K>> {
         let identity = delivery.identity()?;
         match remembered(&self.hosting, &self.slot, identity).await {
-            Ok(None) => return Some(delivery),
+            Ok(None) if self.may_go_on() => return Some(delivery),
+            // The shard went meanwhile: whoever has it now decides.
+            Ok(None) => self.refuse(delivery, Refusal::Unavailable(GONE.into())),
             Ok(Some(settled)) => {
                 if let Some(row) = delivery.row() {
                     self.slot.lock().row_done(row.seq);

@@ -30,7 +30,7 @@ use crate::{
     },
     supervise::NodeSupervisor,
     timers::Timers,
-    topic::{Position, TopicEvent, Topics, recall::Recall},
+    topic::{Position, TopicEvent, Topics, gaps::Gaps},
     wheel::Wheel,
 };
 
@@ -187,12 +187,12 @@ impl Hosting {
     fn start_tasks(self: &Arc<Self>, serves: bool) {
         let wheel = self.wheel.clone();
         self.spawn(async move { wheel.run().await });
-        let recall = Recall {
+        let gaps = Gaps {
             topics: self.topics.clone(),
             store: self.store.clone(),
             rng: self.rng.clone(),
         };
-        self.spawn(recall.run());
+        self.spawn(gaps.run());
         if serves {
             self.spawn(self.clone().keep_outlasting());
             self.spawn(self.clone().keep_polling());

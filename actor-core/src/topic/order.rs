@@ -2,7 +2,7 @@
 //!
 //! Events come from several lanes of this node and over links, so one may overtake another, and one
 //! may get lost. What comes early is kept for its turn; what does not come is read from the history
-//! (`recall`). Not here: who listens.
+//! (`gaps`). Not here: who listens.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

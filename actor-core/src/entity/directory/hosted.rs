@@ -89,9 +89,11 @@ impl<K: Handlers> Directory<K> {
             };
             match answer.await {
                 Err(refusal)
-                    if (client.hosting.is_held(K::KIND, shard)
-                        || refusal_is_retried::<K>(&refusal, invocation.call.is_some()))
-                        && !client.hosting.moved(shard) =>
+                    if refusal_is_retried::<K>(
+                        &refusal,
+                        invocation.call.is_some(),
+                        client.hosting.is_held(K::KIND, shard),
+                    ) && !client.hosting.moved(shard) =>
                 {
                     Box::pin(client.hosting.pause_before_retry(deadline, refusal)).await?;
                 }

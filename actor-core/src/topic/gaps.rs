@@ -24,16 +24,16 @@ const LOOK_TOPICS: usize = 1024;
 /// Events that are read and told at once: those listeners who kept up can queue them.
 const PAGE: usize = EARLY_MAX;
 
-/// Looks after the listeners of one node.
+/// The gaps in what the listeners of one node are told.
 #[derive(Debug)]
-pub(crate) struct Recall {
+pub(crate) struct Gaps {
     pub(crate) topics: Arc<Topics>,
     pub(crate) store: Store,
     pub(crate) rng: Rng,
 }
 
-impl Recall {
-    /// Recalls what was lost until the node stops. Does nothing while nobody listens.
+impl Gaps {
+    /// Closes them until the node stops. Does nothing while nobody listens.
     pub(crate) async fn run(self) {
         let mut look_at = Clock.now();
         // The topic up to which topics were compared.
